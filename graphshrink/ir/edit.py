@@ -1,0 +1,161 @@
+"""The only functions that change a graph. Each leaves it with one producer a value, edges that match the operators, and captures that match
+the bodies; what it would break is an InternalError.
+"""
+
+# The one friend of Graph's private parts.
+# pyright: reportPrivateUsage=false
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from graphshrink.errors import InternalError
+from graphshrink.ir.graph import CAPTURE, Graph, Value, constant_of
+from graphshrink.ir.operator import Attribute, AttributeType, Operator
+from graphshrink.ir.tensor import SparseTensor, Tensor
+from graphshrink.ir.types import ValueInfo
+
+
+def set_inputs(graph: Graph, inputs: Iterable[ValueInfo]) -> None:
+    """Declare the inputs of a graph. An input with an initializer of the same name is its default."""
+    graph._inputs = tuple(inputs)
+    for info in graph._inputs:
+        if graph.producer(_ensure_value(graph, info.name)) is not None:
+            raise InternalError(f"input {info.name!r} is also the output of an operator")
+    _refresh_captures(graph)
+
+
+def set_outputs(graph: Graph, outputs: Iterable[ValueInfo]) -> None:
+    """Declare the outputs of a graph."""
+    graph._outputs = tuple(outputs)
+    for info in graph._outputs:
+        _ensure_value(graph, info.name)
+    _refresh_captures(graph)
+
+
+def set_value_info(graph: Graph, infos: Iterable[ValueInfo]) -> None:
+    """Replace the declarations of inner values."""
+    graph._value_info = {info.name: info for info in infos}
+
+
+def add_operator(graph: Graph, operator: Operator, position: int | None = None) -> int:
+    """Insert an operator, at the end or at a position in file order; returns its number."""
+    number = graph._next_operator
+    graph._next_operator += 1
+    graph._net.add_node(number, payload=operator)
+    graph._order.insert(len(graph._order) if position is None else position, number)
+    _connect(graph, number, operator)
+    _refresh_captures(graph)
+    return number
+
+
+def add_operators(graph: Graph, operators: Sequence[Operator], position: int) -> list[int]:
+    """Insert several operators in a row; returns their numbers."""
+    return [add_operator(graph, operator, position + offset) for offset, operator in enumerate(operators)]
+
+
+def remove_operators(graph: Graph, numbers: Iterable[int]) -> None:
+    """Take operators out. Their outputs stay as names while somebody uses or declares them."""
+    gone = set(numbers)
+    touched = {name for number in gone for name in (*graph._net.pred[number], *graph._net.succ[number])}
+    graph._net.remove_nodes_from(gone)
+    graph._order = [number for number in graph._order if number not in gone]
+    _drop_unused_names(graph, touched)
+    _refresh_captures(graph)
+
+
+def replace_operator(graph: Graph, number: int, operator: Operator) -> None:
+    """Put another operator in the place of one; nested graphs it holds become its own."""
+    touched = {*graph._net.pred[number], *graph._net.succ[number]}
+    graph._net.remove_edges_from([*graph._net.in_edges(number, keys=True), *graph._net.out_edges(number, keys=True)])
+    graph._net.nodes[number]["payload"] = operator
+    _connect(graph, number, operator)
+    _drop_unused_names(graph, touched)
+    _refresh_captures(graph)
+
+
+def add_initializer(graph: Graph, constant: Tensor | SparseTensor, *, before: str | None = None) -> None:
+    """Add an initializer, last or before another one; its name must not have a source yet."""
+    name = constant.name
+    if name is None or name in graph._constants:
+        raise InternalError(f"initializer {name!r} has no name or exists already")
+    _ensure_value(graph, name)
+    if graph.producer(name) is not None:
+        raise InternalError(f"initializer {name!r} is also the output of an operator")
+    graph._net.nodes[name]["payload"] = Value(name, constant)
+    if before is None:
+        graph._constants[name] = None
+    else:
+        keys = list(graph._constants)
+        keys.insert(keys.index(before), name)
+        graph._constants = dict.fromkeys(keys)
+    _refresh_captures(graph)
+
+
+def remove_initializer(graph: Graph, name: str) -> None:
+    """Take an initializer out, and the graph input of the same name with it."""
+    del graph._constants[name]
+    graph._net.nodes[name]["payload"] = Value(name)
+    graph._inputs = tuple(info for info in graph._inputs if info.name != name)
+    _drop_unused_names(graph, {name})
+    _refresh_captures(graph)
+
+
+def set_constant(graph: Graph, name: str, tensor: Tensor) -> None:
+    """Give an initializer, or the Constant operator behind a value, another tensor."""
+    if name in graph._constants:
+        graph._net.nodes[name]["payload"] = Value(name, replace(tensor, name=name))
+        return
+    number = graph.producer(name)
+    if number is None or constant_of(graph.operator(number)) is None:
+        raise InternalError(f"value {name!r} is not a constant")
+    operator = graph.operator(number)
+    held = Attribute("value", AttributeType.TENSOR, tensor, doc=operator.attributes["value"].doc)
+    graph._net.nodes[number]["payload"] = operator.with_attribute(held)
+
+
+def _ensure_value(graph: Graph, name: str) -> str:
+    if name not in graph._net:
+        graph._net.add_node(name, payload=Value(name))
+    return name
+
+
+def _connect(graph: Graph, number: int, operator: Operator) -> None:
+    for index, name in enumerate(operator.inputs):
+        if name:
+            graph._net.add_edge(_ensure_value(graph, name), number, key=index)
+    for index, name in enumerate(operator.outputs):
+        if not name:
+            continue
+        if graph.producer(_ensure_value(graph, name)) is not None or name in graph._constants:
+            raise InternalError(f"value {name!r} would have two producers")
+        graph._net.add_edge(number, name, key=index)
+    if not operator.attributes:
+        return
+    for _, body in operator.subgraphs():
+        body.owner = (graph, number)
+        for name in body.captured():
+            graph._net.add_edge(_ensure_value(graph, name), number, key=CAPTURE)
+
+
+def _refresh_captures(graph: Graph) -> None:
+    """Make the capture edges of the operators around `graph` match what it captures now."""
+    while graph.owner is not None:
+        outer, number = graph.owner
+        wanted = {name for _, body in outer.operator(number).subgraphs() for name in body.captured()}
+        present = {name for name, _, key in outer._net.in_edges(number, keys=True) if key == CAPTURE}
+        if wanted == present:
+            return
+        outer._net.remove_edges_from([(name, number, CAPTURE) for name in present - wanted])
+        for name in sorted(wanted - present):
+            outer._net.add_edge(_ensure_value(outer, name), number, key=CAPTURE)
+        _drop_unused_names(outer, present - wanted)
+        graph = outer
+
+
+def _drop_unused_names(graph: Graph, names: set[str]) -> None:
+    """Forget names that have neither source nor use nor declaration any more."""
+    declared = {info.name for info in (*graph._inputs, *graph._outputs)} | graph._constants.keys()
+    for name in names:
+        if name in graph._net and name not in declared and not graph._net.pred[name] and not graph._net.succ[name]:
+            graph._net.remove_node(name)
+            graph._value_info.pop(name, None)

@@ -1,0 +1,123 @@
+"""Operators and their attributes: immutable payloads of the graph."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from graphshrink.ir.tensor import SparseTensor, Tensor
+from graphshrink.ir.types import Metadata, Type
+
+if TYPE_CHECKING:
+    from graphshrink.ir.graph import Graph
+
+
+class AttributeType(IntEnum):
+    """`onnx.AttributeProto.AttributeType`."""
+
+    UNDEFINED = 0
+    FLOAT = 1
+    INT = 2
+    STRING = 3
+    TENSOR = 4
+    GRAPH = 5
+    FLOATS = 6
+    INTS = 7
+    STRINGS = 8
+    TENSORS = 9
+    GRAPHS = 10
+    SPARSE_TENSOR = 11
+    SPARSE_TENSORS = 12
+    TYPE_PROTO = 13
+    TYPE_PROTOS = 14
+
+
+AttributeValue: TypeAlias = (
+    "float | int | bytes | Tensor | SparseTensor | Type | Graph | tuple[float, ...] | tuple[int, ...] | tuple[bytes, ...]"
+    " | tuple[Tensor, ...] | tuple[SparseTensor, ...] | tuple[Type, ...] | tuple[Graph, ...] | None"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One attribute; `value` is None when it refers to an attribute of the enclosing function (`reference`)."""
+
+    name: str
+    type: AttributeType
+    value: AttributeValue
+    reference: str | None = None
+    doc: str | None = None
+    states_type: bool = True  # files of IR version 1 need not
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A rarely used part of the file that nothing here interprets (such as device placement), as plain data.
+
+    `fields` holds the fields that are set, by name; repeated ones are tuples, messages are Records.
+    """
+
+    kind: str
+    fields: tuple[tuple[str, Any], ...]
+
+
+_NO_ATTRIBUTES: Mapping[str, Attribute] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operator:
+    """One node of the graph.
+
+    An empty string among `inputs` or `outputs` is an optional one left out.
+    """
+
+    op_type: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Attribute] = field(default_factory=lambda: _NO_ATTRIBUTES)
+    domain: str | None = None
+    name: str | None = None
+    overload: str | None = None
+    doc: str | None = None
+    metadata: Metadata = ()
+    devices: tuple[Record, ...] = ()
+
+    @property
+    def kind(self) -> tuple[str, str]:
+        """(domain, type), with the standard domain as the empty string."""
+        return ("" if self.domain in (None, "ai.onnx") else self.domain, self.op_type)
+
+    def is_a(self, *op_types: str) -> bool:
+        """Whether this is one of the named operators of the standard domain."""
+        return self.op_type in op_types and self.kind[0] == ""
+
+    def subgraphs(self) -> Iterator["tuple[str, Graph]"]:
+        """Nested graphs with a label for each, such as `then_branch` or `branches[1]`."""
+        for attribute in self.attributes.values():
+            value: Any = attribute.value
+            if attribute.type is AttributeType.GRAPH and value is not None:
+                yield attribute.name, value
+            elif attribute.type is AttributeType.GRAPHS and value is not None:
+                for index, graph in enumerate(value):
+                    yield f"{attribute.name}[{index}]", graph
+
+    def integer(self, name: str, default: int) -> int:
+        """An integer attribute, or its default."""
+        value = self.attributes[name].value if name in self.attributes else None
+        return value if isinstance(value, int) else default
+
+    def integers(self, name: str) -> tuple[int, ...] | None:
+        """A list of integers, or None where it is not given."""
+        value: Any = self.attributes[name].value if name in self.attributes else None
+        return value if isinstance(value, tuple) else None
+
+    def with_attribute(self, attribute: Attribute) -> "Operator":
+        """The same operator with one attribute set; the order of the others stays."""
+        return replace(self, attributes=MappingProxyType({**self.attributes, attribute.name: attribute}))
+
+
+def attributes_of(**values: int | float | tuple[int, ...]) -> Mapping[str, Attribute]:
+    """Attributes from keyword arguments."""
+    kinds = {int: AttributeType.INT, float: AttributeType.FLOAT, tuple: AttributeType.INTS}
+    return MappingProxyType({name: Attribute(name, kinds[type(value)], value) for name, value in values.items()})

@@ -1,0 +1,184 @@
+"""How far a model's outputs are from another's: compared sample by sample, summed in float64 in a fixed order.
+
+1. Values are compared leaf by leaf: an output may be a tensor, a list of them (a sequence), a mapping (scikit-learn's), or None.
+2. Floating (and complex) leaves add to `relative_l2`; integers, booleans and strings to `agreement`.
+3. Elements that are not finite are equal when both are NaN or the same infinity; any other such element makes `relative_l2` infinite.
+4. What cannot be compared (another shape, kind or structure, a missing output) makes the output's error infinite, with a note; it is
+   never an exception.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from graphshrink.ir.types import Array
+
+_Floats: TypeAlias = npt.NDArray[np.float64]
+_BLOCK = 1 << 20
+_LARGEST_CLASSIFIER = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class OutputError:
+    """The difference of one output over all samples.
+
+    Attributes:
+        error: what bounds are compared with: `relative_l2`, or 1 - `agreement`, or the larger one when the output has both; infinite
+            when the outputs could not be compared.
+        relative_l2: ||Y' - Y|| / (||Y|| + 1e-6 sqrt(size)), Frobenius norms; None without floating elements.
+        max_absolute: largest difference of numbers; None without numbers.
+        sqnr_db: signal to noise, 10 log10(||Y||^2 / ||Y' - Y||^2); infinite when equal; None without floating elements.
+        cosine: of the angle between Y and Y', over the elements finite on both sides; None without floating elements.
+        agreement: share of equal elements among integers, booleans and strings; None without such elements.
+        top1_agreement: share of rows with the same largest element, for floating outputs that look like a classifier's: rank 2 and a
+            last axis of 2 to 100,000 in every sample; else None.
+        elements: number of compared elements.
+        samples: number of samples.
+        note: why the outputs could not be compared, the first reason met; None when they could.
+    """
+
+    error: float
+    relative_l2: float | None
+    max_absolute: float | None
+    sqnr_db: float | None
+    cosine: float | None
+    agreement: float | None
+    top1_agreement: float | None
+    elements: int
+    samples: int
+    note: str | None
+
+
+class OutputComparison:
+    """Compares the outputs of two models, one sample after the other, without keeping them."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, _Sums] = {}
+
+    def add(self, expected: Mapping[str, object], actual: Mapping[str, object]) -> None:
+        """Add the outputs of one sample, by name; None is an optional output that is empty."""
+        for name in [*expected, *(name for name in actual if name not in expected)]:
+            sums = self._sums.setdefault(name, _Sums())
+            sums.samples += 1
+            if name in expected and name in actual:
+                sums.add(expected[name], actual[name])
+            else:
+                sums.refuse("missing from the result" if name in expected else "not an output of the original")
+
+    def results(self) -> dict[str, OutputError]:
+        """The errors so far, by output, in the order in which outputs were first met."""
+        return {name: sums.result() for name, sums in self._sums.items()}
+
+    @property
+    def worst(self) -> float:
+        """The largest error of all outputs; infinite when nothing was compared, since that proves nothing."""
+        return max((sums.result().error for sums in self._sums.values()), default=math.inf)
+
+
+@dataclass(slots=True)
+class _Sums:
+    """What is summed up for one output."""
+
+    samples: int = 0
+    has_floats: bool = False
+    has_numbers: bool = False
+    floats: int = 0
+    noise: float = 0.0
+    signal: float = 0.0
+    signal_kept: float = 0.0
+    other_kept: float = 0.0
+    product: float = 0.0
+    largest: float = 0.0
+    broken: bool = False
+    discrete: int = 0
+    equal: int = 0
+    rows: int | None = 0
+    rows_equal: int = 0
+    note: str | None = None
+
+    def refuse(self, reason: str) -> None:
+        if self.note is None:
+            self.note = reason
+
+    def add(self, expected: object, actual: object) -> None:
+        wanted, given = dict(_leaves(expected)), dict(_leaves(actual))
+        if wanted.keys() != given.keys():
+            self.refuse("the result is built of other parts")
+            return
+        for path, value in wanted.items():
+            self._add_leaf(value, given[path])
+
+    def _add_leaf(self, expected: Array | None, actual: Array | None) -> None:
+        if expected is None or actual is None:
+            if expected is not actual:
+                self.refuse("one of the two is an empty optional")
+            return
+        kind, other_kind = _kind(expected), _kind(actual)
+        if kind != other_kind:
+            self.refuse(f"elements are {other_kind}, not {kind}")
+        elif expected.shape != actual.shape:
+            self.refuse(f"shape {list(actual.shape)} instead of {list(expected.shape)}")
+        elif kind == "float":
+            self._add_floats(expected, actual)
+        else:
+            self._add_discrete(expected, actual, numbers=kind == "integer")
+
+    def _add_floats(self, expected: Array, actual: Array) -> None:
+        self.has_floats = self.has_numbers = True
+        self.floats += expected.size
+        self._add_rows(expected, actual)
+        flat, other = expected.reshape(-1), actual.reshape(-1)
+        for start in range(0, flat.size, _BLOCK):  # bounds the memory, not the result
+            self._add_block(_as_float64(flat[start : start + _BLOCK]), _as_float64(other[start : start + _BLOCK]))
+
+    def _add_block(self, expected: _Floats, actual: _Floats) -> None:
+        finite = np.isfinite(expected) & np.isfinite(actual)
+        if not finite.all():
+            same = (expected == actual) | (np.isnan(expected) & np.isnan(actual))
+            self.broken = self.broken or not bool((same | finite).all())
+            expected, actual = expected[finite], actual[finite]
+        with np.errstate(over="ignore"):  # squares of 1e200: `_ratio` sees to them
+            difference = actual - expected
+            self.noise += float(np.add.reduce(difference * difference))
+            self.signal += float(np.add.reduce(expected * expected))
+            self.other_kept += float(np.add.reduce(actual * actual))
+            self.product += float(np.add.reduce(expected * actual))
+        self.largest = max(self.largest, float(np.max(np.abs(difference), initial=0.0)))
+
+    def _add_rows(self, expected: Array, actual: Array) -> None:
+        """Count equal largest elements, as long as every leaf looks like a classifier's."""
+        if self.rows is None or expected.ndim != 2 or not 2 <= expected.shape[1] <= _LARGEST_CLASSIFIER:
+            self.rows = None
+            return
+        self.rows += expected.shape[0]
+        self.rows_equal += int(np.count_nonzero(np.argmax(expected, axis=1) == np.argmax(actual, axis=1)))
+
+    def _add_discrete(self, expected: Array, actual: Array, *, numbers: bool) -> None:
+        self.rows = None
+        self.discrete += expected.size
+        self.equal += int(np.count_nonzero(expected == actual))
+        if numbers:
+            self.has_numbers = True
+            difference = np.abs(actual.astype(np.float64) - expected.astype(np.float64))
+            self.largest = max(self.largest, float(np.max(difference, initial=0.0)))
+
+    def result(self) -> OutputError:
+        relative = self._relative() if self.has_floats else None
+        agreement = _share(self.equal, self.discrete) if self.discrete or not self.has_floats else None
+        parts = [relative or 0.0, 0.0 if agreement is None else 1.0 - agreement]
+        return OutputError(
+            error=max(parts) if self.note is None else math.inf,
+            relative_l2=relative,
+            max_absolute=(math.inf if self.broken else self.largest) if self.has_numbers else None,
+            sqnr_db=self._sqnr() if self.has_floats else None,
+            cosine=self._cosine() if self.has_floats else None,
+            agreement=agreement,
+            top1_agreement=_share(self.rows_equal, self.rows) if self.rows else None,
+            elements=self.floats + self.discrete,
+            samples=self.samples,
+            note=self.note,
+        )

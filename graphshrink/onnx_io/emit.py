@@ -1,0 +1,136 @@
+"""Writing the IR as ONNX: as a protobuf message, or to disk in a way that never leaves half a file."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import onnx
+
+from graphshrink.errors import GraphshrinkError, ModelError
+from graphshrink.ir.graph import Graph
+from graphshrink.ir.tensor import StringData, Tensor
+from graphshrink.onnx_io.external import DataWriter, Placement, flush_folders, flush_to_disk
+from graphshrink.onnx_io.to_proto import keep_in_place, write_model
+
+EXTERNAL_FROM: Final = 1_500_000_000
+"""Bytes of weights from which a model is written with external data; protobuf ends at 2 GB."""
+
+_SMALL: Final = 1024  # tensors below this stay in the model file
+
+
+def emit(graph: Graph) -> onnx.ModelProto:
+    """The model as a protobuf message, weights plain; what lay in external data still does."""
+    return write_model(graph, keep_in_place)
+
+
+@dataclass(slots=True)
+class Staged:
+    """A model written beside its destination, to be looked at before it takes its place.
+
+    Attributes:
+        model: the written model file.
+        data: its external data, if any.
+        destination: where `commit` puts the model.
+    """
+
+    model: Path
+    data: Path | None
+    destination: Path
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk, external data included."""
+        return sum(path.stat().st_size for path in (self.model, self.data) if path is not None)
+
+    def commit(self) -> None:
+        """Move the files into place, the model last: at any moment the destination is the old model or the new one."""
+        if self.data is not None:
+            self.data.replace(self.destination.parent / self.data.name)
+        self.model.replace(self.destination)
+        flush_folders([self.destination.parent])
+
+    def discard(self) -> None:
+        """Remove what was not committed."""
+        shutil.rmtree(self.model.parent, ignore_errors=True)
+
+
+def stage(graph: Graph, destination: Path, *, external: bool | None = None) -> Staged:
+    """Write a model into a fresh folder beside its destination.
+
+    Args:
+        graph: the model.
+        destination: the path of the model file to be.
+        external: whether weights go to external data; None decides by size.
+
+    Raises:
+        GraphshrinkError: the disk is full or the folder cannot be written.
+    """
+    destination = destination.resolve()  # a link is written through, not replaced
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
+    except OSError as e:
+        raise GraphshrinkError(f"{destination.parent}: cannot write here: {e.strerror or e}") from e
+    staged = Staged(folder / destination.name, None, destination)
+    try:
+        _write(graph, staged, external if external is not None else _weight_bytes(graph) > EXTERNAL_FROM)
+    except OSError as e:
+        staged.discard()
+        raise GraphshrinkError(f"{destination}: cannot be written: {e.strerror or e}") from e
+    except BaseException:
+        staged.discard()
+        raise
+    return staged
+
+
+def save(graph: Graph, destination: Path, *, external: bool | None = None) -> None:
+    """Write a model to disk at once; see `stage`."""
+    staged = stage(graph, destination, external=external)
+    try:
+        staged.commit()
+    finally:
+        staged.discard()
+
+
+def _initializers(graph: Graph) -> Iterator[Tensor]:
+    for _, scope in graph.scopes():
+        for value in scope.initializers():
+            if isinstance(value.constant, Tensor) and not isinstance(value.constant.data, StringData):
+                yield value.constant
+
+
+def _weight_bytes(graph: Graph) -> int:
+    return sum(tensor.nbytes for tensor in _initializers(graph))
+
+
+def _write(graph: Graph, staged: Staged, external: bool) -> None:
+    places: dict[int, Placement] = {}
+    name = ""
+    if external:
+        staged.data = staged.model.with_suffix(".partial")
+        with staged.data.open("wb") as file:
+            writer = DataWriter(file)
+            for tensor in _initializers(graph):
+                if tensor.nbytes >= _SMALL and id(tensor) not in places:
+                    places[id(tensor)] = writer.write(tensor.buffer)
+            flush_to_disk(file)
+        # A name of its own for each content: fresh, reproducible, and never that of data another model still uses.
+        name = f"{staged.model.name}.{writer.digest[:12]}.data"
+        staged.data = staged.data.rename(staged.model.with_name(name))
+
+    def relocate(tensor: Tensor) -> tuple[tuple[str, str], ...] | None:
+        place = places.get(id(tensor))
+        if place is None:
+            return None
+        return (("location", name), ("offset", str(place.offset)), ("length", str(place.length)))
+
+    proto = write_model(graph, relocate)
+    try:
+        content = proto.SerializeToString(deterministic=True)
+    except ValueError as e:
+        raise ModelError("the model passes protobuf's limit of 2 GB; ask for --save-as-external-data") from e
+    with staged.model.open("wb") as file:
+        file.write(content)
+        flush_to_disk(file)

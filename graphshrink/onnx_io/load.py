@@ -1,0 +1,98 @@
+"""Reading a model file into the IR, with tensors left on disk until they are asked for."""
+
+import mmap
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from graphshrink.encodings import lift
+from graphshrink.errors import ModelError
+from graphshrink.ir.check import check
+from graphshrink.ir.graph import Graph
+from graphshrink.onnx_io.from_proto import Source, read_model
+from graphshrink.onnx_io.wire import split
+
+_MAP_FROM: Final = 1 << 20  # smaller files are read whole
+_SIZE_CAP: Final = 1 << 31  # protobuf's own limit
+
+# What people pass by mistake, by the first bytes of the file.
+_MISTAKES: Final = (
+    (b"version https://git-lfs", "is a git-lfs pointer, not the model; run `git lfs pull`"),
+    (b"\x1f\x8b", "is gzip-compressed; unpack it first"),
+    (b"PK\x03\x04", "is a zip archive (a PyTorch checkpoint?); export it to ONNX first"),
+    (b"\x80\x02", "is a Python pickle, which is never opened; export it to ONNX first"),
+    (b"\x80\x04", "is a Python pickle, which is never opened; export it to ONNX first"),
+    (b"<", "is HTML or XML: a download that failed?"),
+    (b"{", "is JSON, not ONNX"),
+    (b"\x89HDF", "is HDF5 (a Keras checkpoint?); export it to ONNX first"),
+)
+
+
+def load(model: str | os.PathLike[str] | onnx.ModelProto) -> Graph:
+    """Read a model into the IR. Weights that graphshrink encoded are given back as ordinary weights.
+
+    Args:
+        model: a path, or a model in memory (whose external data, if any, stays unread).
+
+    Raises:
+        ModelError: the file cannot be read, is no ONNX model, or its graph is broken.
+    """
+    graph = load_as_stored(model)
+    lift(graph)
+    check(graph)
+    return graph
+
+
+def load_as_stored(model: str | os.PathLike[str] | onnx.ModelProto) -> Graph:
+    """`load` without lifting encoded weights and without checking the graph."""
+    if isinstance(model, onnx.ModelProto):
+        return read_model(model, Source())
+    path = Path(model)
+    try:
+        proto, source = _parse(path)
+        return read_model(proto, source)
+    except ModelError as e:
+        raise ModelError(f"{path}: {e}") from e
+    except (DecodeError, UnicodeDecodeError) as e:
+        raise ModelError(f"{path}: not an ONNX model, or a damaged one ({e})") from e
+    except ValueError as e:  # an enum value that no version of ONNX knows
+        raise ModelError(f"{path}: {e}") from e
+
+
+def _parse(path: Path) -> tuple[onnx.ModelProto, Source]:
+    size = _expect_model_file(path)
+    with path.open("rb") as file:
+        content = memoryview(file.read()) if size < _MAP_FROM else memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    for magic, mistake in _MISTAKES:
+        if bytes(content[: len(magic)]) == magic:
+            raise ModelError(mistake)
+    proto = onnx.ModelProto()
+    if size < _MAP_FROM:
+        proto.ParseFromString(bytes(content))
+        source = Source(path.parent)
+    else:
+        found, rest = split(content)
+        proto.ParseFromString(rest)
+        source = Source(path.parent, found.resolve)
+    if not proto.HasField("graph"):
+        raise ModelError("holds no graph: not an ONNX model")
+    return proto, source
+
+
+def _expect_model_file(path: Path) -> int:
+    """Stat before open, since opening a pipe would hang; returns the size in bytes."""
+    try:
+        info = path.stat()
+    except OSError as e:
+        raise ModelError(f"cannot be opened: {e.strerror or e}") from e
+    if not stat.S_ISREG(info.st_mode):
+        raise ModelError("is not a regular file")
+    if info.st_size == 0:
+        raise ModelError("is empty")
+    if info.st_size >= _SIZE_CAP:
+        raise ModelError(f"has {info.st_size} bytes; an ONNX file ends at 2 GB, larger models keep their weights in external data")
+    return info.st_size
