@@ -2,13 +2,16 @@
 
     python -P -m graphshrink._worker [MEMORY]        MEMORY: bytes of address space, enforced on Linux
 
-It answers one request after the other (`graphshrink.onnx_io.frames`, on stdin and stdout) and lives until stdin ends. A request's head
-names a command of `_COMMANDS`; the other keys are its arguments. A reply's head is the command's result, or
-`{"error": class name, "message": first line}`. `graphshrink.onnx_io.runtime` is its only client.
+It answers one request after the other (`graphshrink.onnx_io.frames`, on stdin and stdout) and lives until stdin ends.
+A request's head names a command of `_COMMANDS`; its other keys are the arguments. A reply's head is the command's
+result, or `{"error": class name, "message": first line}`. `graphshrink.onnx_io.runtime` is its only client.
 
-A hang, a crash in a native library, or a model that fills the memory ends here and not in the user's process. This is no sandbox.
+A hang, a crash in a native library, or a model that fills the memory ends here and not in the user's process.
+This is no sandbox.
 """
 
+import ctypes
+import importlib
 import math
 import os
 import signal
@@ -73,25 +76,20 @@ class _State:
 
 def _check(_: _State, request: Frame) -> Frame:
     """Give the ONNX checker's objection to the model at `path`, or null; `full` adds strict shape inference."""
-    import onnx.checker
-    import onnx.shape_inference
-
+    checker, inference = _module("onnx.checker"), _module("onnx.shape_inference")
     try:
-        onnx.checker.check_model(request.head["path"], full_check=request.head["full"])
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        checker.check_model(request.head["path"], full_check=request.head["full"])
+    except (checker.ValidationError, inference.InferenceError) as error:
         return Frame({"objection": " ".join(str(error).split()) or type(error).__name__})
     return Frame({"objection": None})
 
 
 def _infer_shapes(_: _State, request: Frame) -> Frame:
     """Give the dims of every value of the main graph whose rank is known."""
-    import onnx
-    import onnx.shape_inference
-
     path = request.head["path"]
-    model = onnx.load(path, load_external_data=False)
+    model = _load(path)
     _drop_weights(model, str(Path(path).parent))
-    graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    graph = _module("onnx.shape_inference").infer_shapes(model, data_prop=True).graph
     values = [*graph.input, *graph.output, *graph.value_info]
     typed = [value for value in values if value.type.tensor_type.HasField("shape")]
     return Frame({"shapes": {value.name: _dims(value.type.tensor_type.shape) for value in typed}})
@@ -99,12 +97,11 @@ def _infer_shapes(_: _State, request: Frame) -> Frame:
 
 def _open(state: _State, request: Frame) -> Frame:
     """Open a session on the model at `path`; give its number, inputs and outputs."""
-    import onnxruntime
-
     path, optimise, threads, providers = (request.head[key] for key in ("path", "optimise", "threads", "providers"))
-    missing = [name for name in providers if name not in onnxruntime.get_available_providers()]
+    available = _module("onnxruntime").get_available_providers()
+    missing = [name for name in providers if name not in available]
     if missing:
-        raise ValueError(f"execution provider {missing[0]} is not available (there are: {_available(onnxruntime)})")
+        raise ValueError(f"execution provider {missing[0]} is not available (there are: {', '.join(available)})")
     session = _session(path, optimise, threads, providers, {})
     inputs, outputs = session.get_inputs(), session.get_outputs()
     unranked = _unranked(path) if any(not value.shape for value in (*inputs, *outputs)) else set[str]()
@@ -115,7 +112,7 @@ def _open(state: _State, request: Frame) -> Frame:
 
 
 def _run(state: _State, request: Frame) -> Frame:
-    """Run a session; give each output as a position among the reply's arrays, or a list of positions for a sequence of tensors."""
+    """Run a session; give each output's position among the reply's arrays, or a list of them for a sequence."""
     session = state.opened[request.head["session"]].session
     names = request.head["names"]
     wanted = [output.name for output in session.get_outputs()] if names is None else names
@@ -138,9 +135,7 @@ def _time(state: _State, request: Frame) -> Frame:
 
 
 def _count(state: _State, request: Frame) -> Frame:
-    """Count the operators, also in subgraphs, that ONNX Runtime runs for a session; it writes its optimised graph into `folder`."""
-    import onnx
-
+    """Count the operators that ONNX Runtime runs for a session; its optimised graph goes into `folder`."""
     opened = state.opened[request.head["session"]]
     target = str(Path(request.head["folder"], "optimised.onnx"))
     entries = {  # weights beside the model, else models over 2 GB could not be written
@@ -148,7 +143,7 @@ def _count(state: _State, request: Frame) -> Frame:
         "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
     }
     _session(opened.path, opened.optimise, opened.threads, opened.providers, entries, target)
-    graph = onnx.load(target, load_external_data=False).graph
+    graph = _load(target).graph
     standard = ("", "ai.onnx")
     counts = Counter(
         node.op_type if node.domain in standard else f"{node.domain}.{node.op_type}" for node in _nodes(graph)
@@ -178,17 +173,33 @@ _COMMANDS: Final[Mapping[str, _Command]] = {
 # ---- ONNX
 
 
-def _drop_weights(model: Any, folder: str) -> None:
-    """Empty the long initializers, which shape inference does not read and would copy several times; fetch short external ones."""
-    from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
+def _module(name: str) -> Any:
+    """Import a library at its first use; untyped, as onnxruntime has no types and onnx only some."""
+    return importlib.import_module(name)
 
+
+def _load(path: str) -> Any:
+    return _module("onnx").load(path, load_external_data=False)
+
+
+def _drop_weights(model: Any, folder: str) -> None:
+    """Empty long initializers, which shape inference would only copy, several times; fetch short external ones."""
+    external = _module("onnx.external_data_helper")
     for tensor in model.graph.initializer:
         if math.prod(tensor.dims) > _SHAPE_DATA_ELEMENTS:
-            for name in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data"):
+            for name in (
+                "raw_data",
+                "float_data",
+                "int32_data",
+                "int64_data",
+                "double_data",
+                "uint64_data",
+                "string_data",
+            ):
                 tensor.ClearField(name)
-        elif uses_external_data(tensor):
+        elif external.uses_external_data(tensor):
             with suppress(Exception):  # best effort: what is wrong with the file is for the checker to say
-                load_external_data_for_tensor(tensor, folder)
+                external.load_external_data_for_tensor(tensor, folder)
 
 
 def _dims(shape: Any) -> list[int | str | None]:
@@ -197,9 +208,7 @@ def _dims(shape: Any) -> list[int | str | None]:
 
 def _unranked(path: str) -> set[str]:
     """Name the inputs and outputs without a shape: ONNX Runtime reports the same `[]` for them as for scalars."""
-    import onnx
-
-    graph = onnx.load(path, load_external_data=False).graph
+    graph = _load(path).graph
     return {value.name for value in (*graph.input, *graph.output) if not value.type.tensor_type.HasField("shape")}
 
 
@@ -215,16 +224,16 @@ def _nodes(graph: Any) -> Iterator[Any]:
 # ---- ONNX Runtime
 
 
-def _available(onnxruntime: Any) -> str:
-    return ", ".join(onnxruntime.get_available_providers())
-
-
 def _session(
-    path: str, optimise: bool, threads: int, providers: Sequence[str], entries: Mapping[str, str], target: str | None = None
+    path: str,
+    optimise: bool,
+    threads: int,
+    providers: Sequence[str],
+    entries: Mapping[str, str],
+    target: str | None = None,
 ) -> Any:
-    import onnxruntime
-
-    options: Any = onnxruntime.SessionOptions()
+    onnxruntime = _module("onnxruntime")
+    options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.use_deterministic_compute = True
     options.intra_op_num_threads = threads
@@ -263,25 +272,23 @@ def _runner(session: Any, names: Sequence[str], feeds: Mapping[str, Array]) -> C
 
 
 def _to_ort(array: Array) -> Any:
-    import onnx.helper
-    import onnxruntime
-
+    ort_value = _module("onnxruntime").OrtValue
     if array.dtype.name not in _FOREIGN:
-        return onnxruntime.OrtValue.ortvalue_from_numpy(array)
+        return ort_value.ortvalue_from_numpy(array)
     _require_whole_bytes(array.dtype.name)
-    kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(f"u{array.dtype.itemsize}"), kind)
+    kind = _module("onnx.helper").np_dtype_to_tensor_dtype(array.dtype)
+    return ort_value.ortvalue_from_numpy_with_onnx_type(array.view(f"u{array.dtype.itemsize}"), kind)
 
 
 def _from_ort(value: Any) -> Any:
-    import ctypes
-
     name = _DTYPE_NAMES.get(value.data_type(), "object")
     if name not in _FOREIGN:
         return value.numpy()
     _require_whole_bytes(name)
     size = math.prod(value.shape()) * frames.DTYPES[name].itemsize
-    memory = ctypes.string_at(value.data_ptr(), size) if size else b""  # a copy: the value is gone when its array is sent
+    memory = (
+        ctypes.string_at(value.data_ptr(), size) if size else b""
+    )  # a copy: the value is gone when its array is sent
     return np.frombuffer(memory, frames.DTYPES[name]).reshape(value.shape())
 
 
@@ -291,7 +298,7 @@ def _require_whole_bytes(name: str) -> None:
 
 
 def _place(name: str, value: Any, arrays: list[Array]) -> int | list[int]:
-    items: list[Any] = value if isinstance(value, list) else [value]
+    items: list[Any] = [*value] if isinstance(value, list) else [value]
     if not all(isinstance(item, np.ndarray) for item in items):
         raise TypeError(f"output {name!r} is neither a tensor nor a list of tensors, so it cannot be compared")
     first = len(arrays)
@@ -315,7 +322,7 @@ def _limit(memory: int | None) -> None:
 
 
 def _private(fd: int, replacement: int) -> int:
-    """Move a standard stream to a new descriptor, so that what native code prints or reads cannot touch the messages."""
+    """Move a standard stream to a new descriptor, so that what native code prints cannot get between the messages."""
     private = os.dup(fd)
     os.dup2(replacement, fd)
     return private
@@ -332,7 +339,7 @@ def _receive(source: BufferedReader, requests: "SimpleQueue[Frame]") -> None:
 def _answer(state: _State, request: Frame) -> frames.Packed:
     try:
         return frames.pack(_COMMANDS[request.head["command"]](state, request))
-    except Exception as error:  # noqa: BLE001 the client decides what an error means; the worker lives on
+    except Exception as error:  # the client decides what it means; the worker lives on
         first = next(iter(str(error).strip().splitlines()), "")
         return frames.pack(Frame({"error": type(error).__name__, "message": first}))
 

@@ -3,13 +3,15 @@
 With r the rank of the model's input:
 
 1. An array of rank r + 1 is stacked: sample i is `array[i]`.
-2. An array of rank r whose input has a symbolic or unnamed first axis is split along it: sample i is `array[i : i + 1]`, batch 1.
-3. An array of rank r whose input has a fixed first axis of size k is cut into chunks of k, so its length has to be a multiple of k.
+2. An array of rank r whose input has a symbolic or unnamed first axis is split along it: each sample keeps it, with
+   size 1.
+3. An array of rank r whose input has a fixed first axis of size k is cut into chunks of k, so its length has to be a
+   multiple of k.
 4. An input of unknown rank is split by rule 2.
-5. An array of rank 0 (a scalar) is the same for every sample. It stands also for an input whose axes can all have size 1.
+5. An array of rank 0 (a scalar) is the same for every sample, also of an input whose axes can all have size 1.
 6. All inputs that are not scalars give the same number of samples; with scalars alone there is one sample.
-7. Rule 2 is refused when all inputs have rank 1 and nothing tells a batch from a length (a waveform would fall into single numbers):
-   some first axis has to be named like a batch. Rule 1 works always.
+7. Rule 2 is refused when all inputs have rank 1 and nothing tells a batch from a length (a waveform would fall into
+   single numbers): some first axis has to be named like a batch. Rule 1 works always.
 8. Samples fit the model's element type and fixed sizes. An array that is no case above is an error.
 """
 
@@ -18,7 +20,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphshrink.calibration.feeds import DType, check_names, check_not_empty, check_shape, check_type, one_line, show, show_shape
+from graphshrink.calibration.feeds import (
+    DType,
+    check_names,
+    check_not_empty,
+    check_shape,
+    check_type,
+    one_line,
+    show,
+    show_shape,
+)
 from graphshrink.errors import CalibrationError
 from graphshrink.ir.types import Array, Dim, TensorSpec
 
@@ -84,7 +95,9 @@ def plan(place: str, inputs: Sequence[TensorSpec], headers: Mapping[str, Header]
     return _common_count(place, cuts), cuts
 
 
-def cut_arrays(place: str, arrays: Mapping[str, object], inputs: Sequence[TensorSpec]) -> tuple[int, dict[str, Array], dict[str, Cut]]:
+def cut_arrays(
+    place: str, arrays: Mapping[str, object], inputs: Sequence[TensorSpec]
+) -> tuple[int, dict[str, Array], dict[str, Cut]]:
     """`plan` for arrays in memory; also gives them as arrays."""
     check_names(place, inputs, arrays)
     with one_line(place, "give a NumPy array for each input"):
@@ -140,7 +153,9 @@ def _common_count(place: str, cuts: Mapping[str, Cut]) -> int:
     counts = {name: cut.count for name, cut in cuts.items() if not cut.constant}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"'{show(name)}' gives {count}" for name, count in list(counts.items())[:8])
-        raise CalibrationError(f"{place}: inputs give different numbers of samples: {listed}; give each the same number")
+        raise CalibrationError(
+            f"{place}: inputs give different numbers of samples: {listed}; give each the same number"
+        )
     count = next(iter(counts.values()), 1)
     if count < 1:
         raise CalibrationError(f"{place}: is empty: its arrays hold no samples; give at least one")

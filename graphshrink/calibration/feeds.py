@@ -1,13 +1,13 @@
 """One sample against the model's inputs: names, element types, shapes and values.
 
-What is converted is what loses nothing that matters, by `_CASTS`; everything else is an error, because a guess (of the scale of
-uint8 images, say) would ruin the calibration without anybody noticing.
+What is converted is what loses nothing that matters, by `_CASTS`; everything else is an error, because a guess (of the
+scale of uint8 images, say) would ruin the calibration without anybody noticing.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import ml_dtypes
 import numpy as np
@@ -24,7 +24,9 @@ _SHOWN_INPUTS = 8
 def show(text: object) -> str:
     """Foreign text made safe for one line: control and other invisible characters escaped, cut to 200 characters."""
     head = str(text)[: _SHOWN + 1]
-    safe = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii") for c in head)
+    safe = "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii") for c in head
+    )
     return safe if len(safe) <= _SHOWN else safe[: _SHOWN - 3] + "..."
 
 
@@ -36,7 +38,8 @@ def show_shape(shape: Sequence[Dim]) -> str:
 def show_inputs(inputs: Sequence[TensorSpec]) -> str:
     """The model's inputs with element type and shape, the first eight of them."""
     listed = [
-        f"'{show(spec.name)}' {type_name(spec.dtype)} " + ("of any rank" if spec.shape is None else show_shape(spec.shape))
+        f"'{show(spec.name)}' {type_name(spec.dtype)} "
+        + ("of any rank" if spec.shape is None else show_shape(spec.shape))
         for spec in inputs[:_SHOWN_INPUTS]
     ]
     rest = [f"{len(inputs) - _SHOWN_INPUTS} more"] if len(inputs) > _SHOWN_INPUTS else []
@@ -49,7 +52,7 @@ def type_name(dtype: DType) -> str:
 
 
 @contextmanager
-def one_line(place: str, cure: str) -> Iterator[None]:
+def one_line(place: str, cure: str) -> Generator[None]:
     """Turn whatever a library or the user's code raises on foreign data into a CalibrationError of one line.
 
     Keep what it encloses small: a bug of ours in there would be told as the user's mistake.
@@ -62,7 +65,16 @@ def one_line(place: str, cure: str) -> Iterator[None]:
         raise CalibrationError(f"{place}: {type(error).__name__}: {show(error)}; {cure}") from error
 
 
-_KINDS = {"b": "bool", "i": "integer", "u": "integer", "f": "float", "c": "complex", "O": "string", "T": "string", "U": "string"}
+_KINDS = {
+    "b": "bool",
+    "i": "integer",
+    "u": "integer",
+    "f": "float",
+    "c": "complex",
+    "O": "string",
+    "T": "string",
+    "U": "string",
+}
 
 
 def category(dtype: DType) -> str:
@@ -80,7 +92,7 @@ def bounds(dtype: DType) -> tuple[int, int]:
     """Smallest and largest value of an integer or boolean type."""
     if dtype.kind == "b":
         return 0, 1
-    info: Any = ml_dtypes.iinfo(dtype)  # Any: the stubs name the NumPy types alone
+    info: Any = cast("Any", ml_dtypes).iinfo(dtype)  # Any: this class has no types
     return int(info.min), int(info.max)
 
 
@@ -134,7 +146,10 @@ _CASTS: Mapping[tuple[str, str], Callable[[str, Array, DType], Array]] = {
 }
 
 _CURES = {
-    ("integer", "float"): "scale and convert the values as the model expects (graphshrink does not guess the scale of images)",
+    (
+        "integer",
+        "float",
+    ): "scale and convert the values as the model expects (graphshrink does not guess the scale of images)",
     ("float", "integer"): "round and convert them yourself if whole numbers are meant",
 }
 
@@ -217,8 +232,6 @@ def fit_feeds(place: str, inputs: Sequence[TensorSpec], feeds: Mapping[Any, obje
         CalibrationError: an input is missing, unknown, or does not fit; or the sample is empty.
     """
     check_names(place, inputs, feeds)
-    fitted = {
-        spec.name: fit_array(f"{place}: '{show(spec.name)}'", spec, feeds[spec.name]) for spec in inputs
-    }
+    fitted = {spec.name: fit_array(f"{place}: '{show(spec.name)}'", spec, feeds[spec.name]) for spec in inputs}
     check_not_empty(place, (array.shape for array in fitted.values()))
     return fitted

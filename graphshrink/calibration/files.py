@@ -1,7 +1,7 @@
 """Asking about a file before opening it."""
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from graphshrink.errors import CalibrationError
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
+def readable(path: Path) -> Generator[None]:
     """Turn what the file system, or a text that cannot be a path, raises into a CalibrationError of one line."""
     try:
         yield

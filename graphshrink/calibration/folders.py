@@ -2,9 +2,11 @@
 
 1. A folder with `input_*.pb` is one sample; `input_i.pb` is a TensorProto for the i-th input of the model.
 2. Else a folder with subfolders `test_data_set_*` has one sample in each.
-3. Else every .npz file in the folder is one sample, its arrays in the shape in which they are fed. So samples may differ in size.
+3. Else every .npz file in the folder is one sample, its arrays in the shape in which they are fed. So samples may
+   differ in size.
 
-Numbers in names count as numbers (`10.npz` follows `9.npz`); hidden files are passed over. A sample is read when it is asked for.
+Numbers in names count as numbers (`10.npz` follows `9.npz`); hidden files are passed over. A sample is read when it is
+asked for.
 """
 
 import math
@@ -16,7 +18,15 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from graphshrink.calibration.feeds import check_not_empty, check_shape, check_type, fit_feeds, one_line, show, show_inputs
+from graphshrink.calibration.feeds import (
+    check_not_empty,
+    check_shape,
+    check_type,
+    fit_feeds,
+    one_line,
+    show,
+    show_inputs,
+)
 from graphshrink.calibration.files import readable, regular_file
 from graphshrink.calibration.npz import check_single_npz, read_single_npz
 from graphshrink.calibration.samples import Indexed, Samples, describe, evenly_spaced
@@ -34,7 +44,9 @@ def folder_samples(path: Path, inputs: Sequence[TensorSpec], limit: int) -> Samp
         CalibrationError: there is nothing to read, or what there is does not fit the model.
     """
     place = show(path)
-    sets = [path] if _has_inputs(path) else [p for p in _listed(path, "test_data_set_*") if p.is_dir() and _has_inputs(p)]
+    sets = (
+        [path] if _has_inputs(path) else [p for p in _listed(path, "test_data_set_*") if p.is_dir() and _has_inputs(p)]
+    )
     found = sets or _listed(path, "*.npz")
     if not found:
         raise CalibrationError(
@@ -63,7 +75,7 @@ def _has_inputs(folder: Path) -> bool:
 
 
 def _input_files(folder: Path, inputs: Sequence[TensorSpec]) -> list[Path]:
-    """The file of each input, in the model's order; raises CalibrationError unless there is one for each and no other."""
+    """The file of each input, in the model's order; CalibrationError unless each has one and there is no other."""
     files: dict[int, Path] = {}
     for path in _listed(folder, "input_*.pb"):
         match = _INPUT.fullmatch(path.name)
@@ -79,7 +91,9 @@ def _input_files(folder: Path, inputs: Sequence[TensorSpec]) -> list[Path]:
                 f"{show(folder)}: input_{index}.pb is missing, for {show_inputs([spec])}; give a file for every input"
             )
         if regular_file(files[index]) > _MAX_PROTO:
-            raise CalibrationError(f"{show(files[index])}: is larger than 2 GiB, which no TensorProto can be; give an .npz file")
+            raise CalibrationError(
+                f"{show(files[index])}: is larger than 2 GiB, which no TensorProto can be; give an .npz file"
+            )
     return [files[index] for index in range(len(inputs))]
 
 
@@ -99,9 +113,13 @@ def _checked_proto(path: Path, spec: TensorSpec) -> TensorProto:
         proto.ParseFromString(path.read_bytes())
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(proto.data_type))
     if proto.data_location == TensorProto.EXTERNAL or proto.external_data or proto.HasField("segment"):
-        raise CalibrationError(f"{place}: keeps its values in another file or in segments; store them in the TensorProto")
+        raise CalibrationError(
+            f"{place}: keeps its values in another file or in segments; store them in the TensorProto"
+        )
     if any(dim < 0 for dim in proto.dims):
-        raise CalibrationError(f"{place}: has the negative size {min(proto.dims)}; write it with onnx.numpy_helper.from_array")
+        raise CalibrationError(
+            f"{place}: has the negative size {min(proto.dims)}; write it with onnx.numpy_helper.from_array"
+        )
     check_type(place, spec, dtype)
     check_shape(place, spec, tuple(proto.dims))
     return proto

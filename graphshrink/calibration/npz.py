@@ -1,14 +1,14 @@
 """Sample inputs in NumPy's files, read without ever unpickling and only after their headers fit the model.
 
-A header is believed when the bytes it declares are the bytes that are there: no array larger than its file is ever allocated, but for
-deflate, which packs a thousand bytes into one at most.
+A header is believed when the bytes it declares are the bytes that are there: no array larger than its file is ever
+allocated, but for deflate, which packs a thousand bytes into one at most.
 """
 
 import io
 import math
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -16,14 +16,23 @@ from typing import IO
 import numpy as np
 
 from graphshrink.calibration.cuts import Cut, Header, cut_arrays, plan
-from graphshrink.calibration.feeds import check_names, check_not_empty, check_shape, check_type, fit_feeds, show, show_inputs
+from graphshrink.calibration.feeds import (
+    check_names,
+    check_not_empty,
+    check_shape,
+    check_type,
+    fit_feeds,
+    show,
+    show_inputs,
+)
 from graphshrink.calibration.files import readable, regular_file
 from graphshrink.calibration.samples import Indexed, Samples, describe, evenly_spaced, held
 from graphshrink.errors import CalibrationError
 from graphshrink.ir.types import Array, Feeds, TensorSpec
 
-_PREFIX = 1 << 17  # more than the longest header of version 1
+_PREFIX = 1 << 14  # more than the longest header that NumPy reads
 _BLOCK = 1 << 20
+_MAX_SIZE = (1 << 63) - 1
 _MAX_INFLATION = 1040  # deflate reaches 1032
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _NPY_CURE = "write it with numpy.save"
@@ -35,7 +44,8 @@ def npy_samples(path: Path, inputs: Sequence[TensorSpec], limit: int) -> Samples
     place = show(path)
     if len(inputs) != 1:
         raise CalibrationError(
-            f"{place}: holds one array but the model takes {len(inputs)}: {show_inputs(inputs)}; give an .npz with an array for each"
+            f"{place}: holds one array but the model takes {len(inputs)}: {show_inputs(inputs)}; "
+            "give an .npz with an array for each"
         )
     name = inputs[0].name
     size = regular_file(path)
@@ -106,7 +116,7 @@ def _check_single(place: str, inputs: Sequence[TensorSpec], headers: Mapping[str
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[IO[bytes]]:
+def _open(path: Path) -> Generator[IO[bytes]]:
     with readable(path):
         file = path.open("rb")
     with file:
@@ -114,7 +124,7 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _header(prefix: bytes, size: int, place: str) -> Header:
-    """Read the header from the first bytes of an array of `size` bytes, and believe nothing in it that these contradict."""
+    """Read the header from the first bytes of a file of `size` bytes; what it declares has to be what is there."""
     stream = io.BytesIO(prefix)
     try:
         with warnings.catch_warnings():
@@ -124,19 +134,23 @@ def _header(prefix: bytes, size: int, place: str) -> Header:
     except Exception as error:  # the parser fails in a dozen ways, from KeyError to TokenError
         raise CalibrationError(f"{place}: its .npy header cannot be read ({show(error)}); {_NPY_CURE}") from error
     if dtype.hasobject:
-        raise CalibrationError(f"{place}: holds Python objects, which are never unpickled; save numbers, or text as a NumPy string type")
+        raise CalibrationError(
+            f"{place}: holds Python objects, which are never unpickled; save numbers, or text of dtype U"
+        )
     if dtype.names is not None or dtype.subdtype is not None or not dtype.itemsize:
         raise CalibrationError(f"{place}: has elements of type {show(dtype)}; save plain numbers or text")
-    declared = math.prod(shape) * dtype.itemsize
-    if any(dim < 0 for dim in shape) or declared != size - stream.tell():
+    if not all(0 <= dim <= _MAX_SIZE for dim in shape):  # 0xfff... may have too many digits to be printed
+        raise CalibrationError(f"{place}: its header declares a size that no array can have; {_NPY_CURE}")
+    if math.prod(shape) * dtype.itemsize != size - stream.tell():
         raise CalibrationError(
-            f"{place}: its header declares shape {show(shape)}, {declared} bytes, but {size - stream.tell()} are there; {_NPY_CURE}"
+            f"{place}: its header declares {show(dtype)} of shape {show(shape)}, "
+            f"which are not the {size - stream.tell()} bytes that are there; {_NPY_CURE}"
         )
     return Header(place, dtype, shape, fortran, stream.tell())
 
 
 @contextmanager
-def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+def _archive(path: Path) -> Generator[zipfile.ZipFile]:
     """Open an .npz file; whatever zipfile or zlib raise in the block becomes one line that names the file."""
     regular_file(path)
     try:
@@ -144,14 +158,15 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except CalibrationError:
         raise
-    except Exception as error:  # BadZipFile, zlib.error, EOFError, struct.error, RuntimeError for passwords, MemoryError, ...
+    except Exception as error:  # BadZipFile, zlib.error, EOFError, struct.error, MemoryError, ...
         raise CalibrationError(f"{show(path)}: is no sound .npz file ({show(error)}); {_NPZ_CURE}") from error
 
 
 def _member_headers(archive: zipfile.ZipFile, place: str, inputs: Sequence[TensorSpec]) -> dict[str, Header]:
     infos = archive.infolist()
+    size = Path(str(archive.filename)).stat().st_size
     for info in infos:
-        _check_member(info, f"{place}: '{show(info.filename)}'")
+        _check_member(info, size, f"{place}: '{show(info.filename)}'")
     names = [info.filename.removesuffix(".npy") for info in infos]
     if len(set(names)) < len(names):
         raise CalibrationError(f"{place}: holds two arrays of one name; {_NPZ_CURE}")
@@ -163,16 +178,17 @@ def _member_headers(archive: zipfile.ZipFile, place: str, inputs: Sequence[Tenso
     return headers
 
 
-def _check_member(info: zipfile.ZipInfo, place: str) -> None:
+def _check_member(info: zipfile.ZipInfo, archive_size: int, place: str) -> None:
     if not info.filename.endswith(".npy"):
         raise CalibrationError(f"{place}: is no array; {_NPZ_CURE}")
     if info.flag_bits & 1:
         raise CalibrationError(f"{place}: is encrypted; {_NPZ_CURE}")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise CalibrationError(f"{place}: is compressed by other means than NumPy's; {_NPZ_CURE}")
-    if info.file_size > _MAX_INFLATION * info.compress_size + _PREFIX:
+    inflation = 1 if info.compress_type == zipfile.ZIP_STORED else _MAX_INFLATION
+    if info.compress_size > archive_size or info.file_size > inflation * info.compress_size:
         raise CalibrationError(
-            f"{place}: declares {info.file_size} bytes, which {info.compress_size} cannot hold; {_NPZ_CURE}"
+            f"{place}: declares {info.file_size} bytes in {info.compress_size}, which cannot be; {_NPZ_CURE}"
         )
 
 

@@ -1,9 +1,10 @@
 """Random sample inputs, for want of real ones.
 
-1. Sizes: an input in `shapes` takes that shape whole, which binds the symbols of its axes. Of the other symbols, those that stand on a
-   first axis are 1 (the batch) and the rest 16. A symbol has one size in all inputs. Unnamed axes are 1 when first and 16 otherwise.
-2. Values: standard normal for floats and both parts of complex numbers; integers from the half-open range of the input, [0, 2) when
-   nothing is said; booleans; strings of one letter.
+1. Sizes: an input in `shapes` takes that shape whole, which binds the symbols of its axes. Of the other symbols, those
+   that stand on a first axis are 1 (the batch) and the rest 16. A symbol has one size in all inputs. Unnamed axes are 1
+   when first and 16 otherwise.
+2. Values: standard normal for floats and both parts of complex numbers; integers from the half-open range of the input,
+   [0, 2) when nothing is said; booleans; strings of one letter.
 3. Sample i depends on the seed, i and the model's inputs alone.
 """
 
@@ -13,7 +14,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from graphshrink.calibration.feeds import DType, bounds, category, show, show_shape, type_name
+from graphshrink.calibration.feeds import DType, bounds, category, show, show_inputs, show_shape, type_name
 from graphshrink.calibration.samples import Indexed, Samples
 from graphshrink.errors import CalibrationError, UsageError
 from graphshrink.ir.types import Array, Dim, Feeds, TensorSpec
@@ -46,15 +47,16 @@ def random_samples(
         shapes: shape of one sample of an input, by name.
 
     Raises:
-        CalibrationError: a shape or range contradicts the model, is missing for an input of unknown rank, or is absurdly large.
+        CalibrationError: a shape or range contradicts the model, is missing for an input of unknown rank, or is
+            absurdly large.
         UsageError: `count` is below 1 or `seed` below 0.
     """
     if count < 1:
         raise UsageError(f"the number of random samples is {count}; it has to be 1 or more")
     if seed < 0:
         raise UsageError(f"the seed is {seed}; it has to be 0 or more")
-    known_ranges = {} if ranges is None else ranges
-    known_shapes = {} if shapes is None else shapes
+    known_ranges: Mapping[str, Range] = {} if ranges is None else ranges
+    known_shapes: Mapping[str, Shape] = {} if shapes is None else shapes
     _check_names(inputs, known_ranges, "--input-range")
     _check_names(inputs, known_shapes, "--input-shape")
     sizes = _sizes(inputs, known_shapes)
@@ -104,7 +106,7 @@ def _check_names(inputs: Sequence[TensorSpec], given: Mapping[str, object], opti
     for name in given:
         if name not in names:
             raise CalibrationError(
-                f"{option} '{show(name)}': is no input of the model; its inputs are {', '.join(show(n) for n in names[:8])}"
+                f"{option} '{show(name)}': is no input of the model; its inputs are {show_inputs(inputs)}"
             )
 
 
@@ -165,7 +167,8 @@ def _range(spec: TensorSpec, given: Range | None) -> Range:
     low, high = given
     if not smallest <= low < high <= largest + 1:
         raise CalibrationError(
-            f"{place}: [{low}, {high}) is no range of {type_name(spec.dtype)}; give low < high within [{smallest}, {largest + 1})"
+            f"{place}: [{low}, {high}) is no range of {type_name(spec.dtype)}; "
+            f"give low < high within [{smallest}, {largest + 1})"
         )
     return low, high
 
@@ -173,6 +176,10 @@ def _range(spec: TensorSpec, given: Range | None) -> Range:
 def _check_drawable(spec: TensorSpec, shape: Shape) -> None:
     place = f"input '{show(spec.name)}'"
     if category(spec.dtype) not in _DRAWS:
-        raise CalibrationError(f"{place}: there are no random values of type {type_name(spec.dtype)}; give real samples")
+        raise CalibrationError(
+            f"{place}: there are no random values of type {type_name(spec.dtype)}; give real samples"
+        )
     if math.prod(shape) * 8 > _MAX_BYTES:  # 8: values are drawn as float64 or int64
-        raise CalibrationError(f"{place}: {show_shape(shape)} is too large for random values; give a smaller --input-shape")
+        raise CalibrationError(
+            f"{place}: {show_shape(shape)} is too large for random values; give a smaller --input-shape"
+        )

@@ -71,7 +71,8 @@ def evenly_spaced(total: int, limit: int) -> Sequence[int]:
 def split(samples: Samples) -> tuple[Samples, Samples]:
     """Part the samples into those that passes may fit to and those that judge the result.
 
-    Every fifth sample judges (80 % to 20 %). Of fewer than five samples the last one judges, and a single sample does both.
+    Every fifth sample judges (80 % to 20 %). Of fewer than five samples the last one judges, and a single sample does
+    both.
     """
     total = len(samples)
     if total < 2:

@@ -10,17 +10,18 @@ A source is one of
 6. the path of a folder, by the rules of `folders`;
 7. `file.py:function`, a function without arguments that returns one of 1 to 3.
 
-When the length is known and there are more samples than wanted, evenly spaced ones are taken; of a stream the first ones, and no more
-are read. Whatever is wrong raises CalibrationError with one line: the place, what is wrong, the cure.
+When the length is known and there are more samples than wanted, evenly spaced ones are taken; of a stream the first
+ones, and no more are read. Whatever is wrong raises CalibrationError with one line: the place, what is wrong, the cure.
 """
 
 import importlib.util
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
@@ -146,18 +147,11 @@ def _pulled(source: object, place: str, wanted: Sequence[int], total: int | None
 
 
 def _chosen(samples: Iterator[object], wanted: Sequence[int]) -> Iterator[tuple[int, object]]:
-    rising = iter(wanted)
-    index = next(rising, None)
     position = 0
-    while index is not None:  # asks for no sample after the last one wanted
-        for sample in samples:
-            break
-        else:
-            return
-        if position == index:
+    for index in wanted:  # so that no sample is asked for after the last one wanted
+        for sample in islice(samples, index - position, index - position + 1):
             yield index, sample
-            index = next(rising, None)
-        position += 1
+        position = index + 1
 
 
 def _from_function(path: Path, function: str, inputs: Sequence[TensorSpec], limit: int) -> Samples:
@@ -175,8 +169,8 @@ def _from_function(path: Path, function: str, inputs: Sequence[TensorSpec], limi
 
 
 @contextmanager
-def _imported(path: Path) -> Iterator[ModuleType]:
-    """Run a Python file as a module that stays imported when the block succeeds, and leaves nothing behind when it fails."""
+def _imported(path: Path) -> Generator[ModuleType]:
+    """Run a Python file as a module; it stays imported when the block succeeds and leaves nothing when it fails."""
     name = f"_graphshrink_samples_{sha256(os.fsencode(path.absolute())).hexdigest()[:16]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -197,7 +191,7 @@ def _imported(path: Path) -> Iterator[ModuleType]:
 
 
 @contextmanager
-def _no_bytecode() -> Iterator[None]:
+def _no_bytecode() -> Generator[None]:
     """Write no `__pycache__` beside the user's file."""
     before = sys.dont_write_bytecode
     sys.dont_write_bytecode = True
@@ -208,7 +202,7 @@ def _no_bytecode() -> Iterator[None]:
 
 
 @contextmanager
-def _no_exit(place: str) -> Iterator[None]:
+def _no_exit(place: str) -> Generator[None]:
     """A script that ends itself must not end us with its exit code, which might be 0."""
     try:
         yield

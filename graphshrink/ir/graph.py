@@ -58,7 +58,6 @@ class Function:
     outputs: tuple[str, ...]
     attributes: tuple[str, ...]
     defaults: tuple[Attribute, ...]
-    opsets: tuple[tuple[str | None, int | None], ...]
     body: "Graph"
     doc: str | None = None
     metadata: Metadata = ()
@@ -84,7 +83,6 @@ class Header:
     """What a model says beside its graph."""
 
     ir_version: int | None = None
-    opsets: tuple[tuple[str | None, int | None], ...] = ()
     producer_name: str | None = None
     producer_version: str | None = None
     domain: str | None = None
@@ -103,6 +101,7 @@ class Graph:
         name, doc, metadata: as in the file.
         header: what the model says beside its graph; None for nested graphs and function bodies.
         owner: the graph and operator that hold this one; None for the main graph and for function bodies.
+        opsets: (domain, version) pairs; of a main graph or a function body, empty in nested graphs.
     """
 
     def __init__(self, name: str | None = None, *, doc: str | None = None, metadata: Metadata = (), header: Header | None = None) -> None:
@@ -111,6 +110,7 @@ class Graph:
         self.metadata = metadata
         self.header = header
         self.owner: tuple[Graph, int] | None = None
+        self.opsets: tuple[tuple[str | None, int | None], ...] = ()
         self.annotations: tuple[Annotation, ...] = ()
         # Value names (str) and operator numbers (int) are the nodes; payloads hang on them as attribute "payload".
         self._net: nx.MultiDiGraph[Any] = nx.MultiDiGraph()
@@ -218,6 +218,11 @@ class Graph:
         return nx.subgraph_view(self._net)
 
     @property
+    def opset(self) -> int:
+        """Version of the standard operators here; 1 where the file says none."""
+        return next((version or 1 for domain, version in self.root.opsets if domain in (None, "", "ai.onnx")), 1)
+
+    @property
     def root(self) -> "Graph":
         """The main graph, or the function body, that this graph lies in."""
         graph = self
@@ -250,7 +255,7 @@ class Graph:
     def copy(self) -> "Graph":
         """A snapshot: structure of its own, payloads and arrays shared (they are immutable)."""
         new = Graph(self.name, doc=self.doc, metadata=self.metadata)
-        new.annotations = self.annotations
+        new.annotations, new.opsets = self.annotations, self.opsets
         new._net = self._net.copy()
         new._order = list(self._order)
         new._next_operator = self._next_operator

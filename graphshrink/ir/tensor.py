@@ -172,9 +172,9 @@ class Tensor:
 
 
 def tensor_of(array: Array, name: str | None = None) -> Tensor:
-    """A tensor that holds `array` as raw data."""
+    """A tensor that holds `array` as raw data; the array is not copied and must not be written to any more."""
     elem_type = ELEM_TYPES[array.dtype]
-    data = _pack(array, elem_type) if elem_type in PACKED_BITS else np.ascontiguousarray(array).tobytes()
+    data = _pack(array, elem_type) if elem_type in PACKED_BITS else memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
     return Tensor(name, elem_type, tuple(map(int, array.shape)), RawData(data))
 
 

@@ -1,11 +1,13 @@
 """Messages between graphshrink and its child process: a JSON head and raw arrays, never a pickle.
 
-    frame = length of the header (4 bytes, little-endian) | header (JSON, ASCII) | the arrays' bytes, one after the other
-    header = {"head": ..., "arrays": [{"dtype": "float32", "shape": [1, 3], "nbytes": 12} | {"shape": [2], "strings": ["a", "b"]}, ...]}
+    frame  = length of the header (4 bytes, little-endian) | header (JSON, ASCII) | the bytes of all arrays in turn
+    header = {"head": {...}, "arrays": [array, ...]}
+    array  = {"dtype": "float32", "shape": [1, 3], "nbytes": 12} or {"shape": [2], "strings": ["a", "b"]}
 
-Arrays are little-endian and C-ordered. They are sent from their own memory and received into their final memory: nothing is copied
-between. Strings travel in the header; bytes become strings with `surrogateescape`. Both ends distrust the other, since a stranger's model
-may have taken over the child: types come from a closed table, and sizes have to agree before memory is asked for.
+Arrays are little-endian and C-ordered, sent from their own memory and received into their final one: nothing is copied
+between. Strings travel in the header; bytes become strings with `surrogateescape`. What comes is distrusted,
+since a stranger's model may have taken over the child: types are from a closed table, and sizes have to agree before
+memory is asked for.
 """
 
 import json
@@ -92,7 +94,7 @@ def read(stream: BufferedIOBase) -> Frame | None:
     _fill(stream, memoryview(header))
     try:
         message = json.loads(header)
-        return Frame(message["head"], [_receive(stream, entry) for entry in message["arrays"]])
+        return Frame({**message["head"]}, [_receive(stream, entry) for entry in message["arrays"]])
     except (KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"this is no message ({error!r})") from error
 
@@ -105,7 +107,7 @@ def _describe(array: Array) -> tuple[dict[str, Any], memoryview | None]:
         raise TypeError(f"arrays of type {array.dtype} cannot be sent")
     # Not np.ascontiguousarray, which gives a 0-d array an axis. A byte view, because ml_dtypes have no buffer format.
     plain = np.asarray(array, dtype=_little_endian(array.dtype), order="C")
-    view = memoryview(plain.reshape(-1).view(np.uint8))
+    view = plain.reshape(-1).view(np.uint8).data
     return {"dtype": name, "shape": array.shape, "nbytes": view.nbytes}, view
 
 
@@ -133,7 +135,7 @@ def _receive(stream: BufferedIOBase, entry: Mapping[str, Any]) -> Array:
     if dtype.hasobject or entry["nbytes"] != math.prod(shape) * dtype.itemsize:
         raise ValueError("a message has an array whose size contradicts its shape")
     array = np.empty(shape, dtype)
-    _fill(stream, memoryview(array.reshape(-1).view(np.uint8)))
+    _fill(stream, array.reshape(-1).view(np.uint8).data)
     return array
 
 

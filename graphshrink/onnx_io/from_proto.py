@@ -332,6 +332,7 @@ def read_graph(proto: onnx.GraphProto, source: Source, header: Header | None = N
 def read_function(proto: onnx.FunctionProto, source: Source) -> Function:
     """A model-local function."""
     body = Graph()
+    body.opsets = _opsets(proto)
     edit.set_inputs(body, (ValueInfo(name) for name in proto.input))
     try:
         for node in proto.node:
@@ -348,7 +349,6 @@ def read_function(proto: onnx.FunctionProto, source: Source) -> Function:
         tuple(proto.output),
         tuple(proto.attribute),
         tuple(read_attribute(a, source) for a in proto.attribute_proto),
-        _opsets(proto),
         body,
         _optional(proto, "doc_string"),
         _pairs(proto.metadata_props),
@@ -370,7 +370,6 @@ def read_model(proto: onnx.ModelProto, source: Source) -> Graph:
     """A whole model; its header hangs on the main graph."""
     header = Header(
         ir_version=_optional(proto, "ir_version"),
-        opsets=_opsets(proto),
         producer_name=_optional(proto, "producer_name"),
         producer_version=_optional(proto, "producer_version"),
         domain=_optional(proto, "domain"),
@@ -381,4 +380,6 @@ def read_model(proto: onnx.ModelProto, source: Source) -> Graph:
         training=[_training(t, source) for t in proto.training_info],
         configuration=tuple(map(read_record, getattr(proto, "configuration", ()))),
     )
-    return read_graph(proto.graph, source, header)
+    graph = read_graph(proto.graph, source, header)
+    graph.opsets = _opsets(proto)
+    return graph

@@ -3,22 +3,24 @@
     with Runtime(timeout=60) as runtime, runtime.open(path) as session:
         outputs = session.run({"x": x})
 
-Whatever a model does there, hang, crash or fill the memory, is an ordinary `JudgeError` here, and the next request finds a fresh worker.
-The process is `graphshrink._worker`; the messages are `graphshrink.onnx_io.frames`.
+Whatever a model does there, hang, crash or fill the memory, is an ordinary `JudgeError` here, and the next request
+finds a fresh worker. The process is `graphshrink._worker`; the messages are `graphshrink.onnx_io.frames`.
 """
 
+import math
 import os
 import re
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from io import BufferedReader, BufferedWriter
 from pathlib import Path
-from threading import RLock, Timer
+from threading import Event, RLock, Thread
 from types import TracebackType
 from typing import Any, Final, Self, cast
 
@@ -45,8 +47,8 @@ _worker.main(sys.argv[1:])
 """
 """Runs the worker of *this* graphshrink, installed or not, even where another one is installed.
 
-Its folder, which also may hold our dependencies, comes last on the path, so that nothing in it shadows anything. The package's own
-`__init__` is not executed: it would import the whole compiler, which the worker has no use for.
+Its folder, which may also hold our dependencies, comes last on the path, so that nothing in it shadows anything. The
+package's own `__init__` is not executed: it would import the whole compiler, which the worker has no use for.
 """
 
 
@@ -58,8 +60,8 @@ class Runtime:
     Args:
         threads: threads within one operator, for every session.
         providers: execution providers, the preferred one first; one that is not available is an error.
-        timeout: seconds that one request may take, the start of the worker included.
-        memory_limit: bytes of address space of the worker (Linux only). Whoever sets it adds the sizes of the model's files.
+        timeout: seconds that one request may take, the start of the worker included (kept to about a tenth).
+        memory_limit: bytes of address space of the worker (Linux only); to be chosen with the models' sizes in mind.
     """
 
     def __init__(
@@ -106,14 +108,20 @@ class Runtime:
         Raises:
             JudgeError: ONNX Runtime refused the model, crashed, or ran out of time or memory.
         """
-        arguments = {"threads": self._threads, "providers": self._providers}
         with self._lock:
-            reply = self._ask(model, "open", path=_absolute(model), optimise=optimise, **arguments)
+            reply = self._ask(
+                model,
+                "open",
+                path=_absolute(model),
+                optimise=optimise,
+                threads=self._threads,
+                providers=self._providers,
+            )
             assert self._worker is not None
             return Session(self, self._worker, model, reply.head)
 
     def close(self) -> None:
-        """Kill the worker, also while another thread waits for it. The runtime and its sessions cannot be used afterwards."""
+        """Kill the worker, also while another thread waits for it; the runtime and its sessions are then of no use."""
         self._closed = True
         worker = self._worker
         if worker is not None:
@@ -140,16 +148,22 @@ class Runtime:
         """Send a command to the given worker (by default to the present one, or a new one) and return its reply.
 
         Raises:
+            CalibrationError: an array is of a type that cannot be sent.
             JudgeError: there was no reply, or it tells of an error.
         """
+        place = _tail(model)
         judge = _JUDGES.get(command, "ONNX Runtime")
-        packed = frames.pack(Frame({"command": command, **arguments}, arrays))
+        try:
+            packed = frames.pack(Frame({"command": command, **arguments}, arrays))
+        except (TypeError, ValueError) as error:
+            raise CalibrationError(_one_line(f"{place}: a feed cannot be used: {error}")) from error
         with self._lock:
             try:
-                reply = self._present(worker).exchange(packed, self._timeout)
+                reply = self._present(worker).exchange(packed)
             except _WorkerLost as lost:
-                self._discard()
-                raise JudgeError(_one_line(f"{model}: {judge} {lost}")) from lost
+                if worker is None or worker is self._worker:
+                    self._discard()
+                raise JudgeError(_one_line(f"{place}: {judge} {lost}")) from lost
             except BaseException:  # such as KeyboardInterrupt: the rest of the reply is still in the pipe
                 self._discard()
                 raise
@@ -157,15 +171,20 @@ class Runtime:
             return reply
         message = f"{reply.head['error']}: {reply.head['message']}"
         verdict = "ran out of memory" if _OUT_OF_MEMORY.search(message) else "refused the model"
-        raise JudgeError(_one_line(f"{model}: {judge} {verdict} ({message})"))
+        raise JudgeError(_one_line(f"{place}: {judge} {verdict} ({message})"))
 
     def _present(self, wanted: "_Worker | None") -> "_Worker":
         if self._closed:
             raise _WorkerLost("cannot run: this runtime was closed")
+        if self._worker is not None and not self._worker.alive():
+            self._discard()  # it died idle, which is not the fault of the model at hand
         if wanted is not None and wanted is not self._worker:
             raise _WorkerLost("has lost this session, because its process had to be stopped; open the model again")
         if self._worker is None:
-            self._worker = _Worker(self._memory_limit)
+            try:
+                self._worker = _Worker(self._timeout, self._memory_limit)
+            except OSError as error:
+                raise _WorkerLost(f"cannot be started ({error})") from error
             self._finalizer = weakref.finalize(self, self._worker.stop)  # also runs at exit
         return self._worker
 
@@ -194,7 +213,7 @@ class Session:
     def run(self, feeds: Feeds, names: Sequence[str] | None = None) -> dict[str, Array]:
         """Run the model once; return the named outputs, or all.
 
-        A sequence of tensors comes as a 1-d array of arrays (dtype `object`), strings as an array of `str` (dtype `object`).
+        Strings come as an array of `str`, a sequence of tensors as a 1-d array of arrays (dtype `object`, both).
 
         Raises:
             CalibrationError: a feed is neither numbers nor strings.
@@ -204,7 +223,7 @@ class Session:
         return {name: _output(place, reply.arrays) for name, place in reply.head["outputs"]}
 
     def time(self, feeds: Feeds, repeats: int) -> list[float]:
-        """Run the model `repeats` times, all within the time limit of one request; return the seconds of each run, messages not counted.
+        """Run the model `repeats` times, within the time limit of one request; return the seconds that each run took.
 
         Raises:
             CalibrationError, JudgeError: as for `run`.
@@ -214,7 +233,7 @@ class Session:
     def operator_counts(self) -> dict[str, int]:
         """Count the operators, also in subgraphs, that are left to run after ONNX Runtime's optimisations.
 
-        Names outside the standard domain are qualified (`com.microsoft.nchwc.Conv`). Loads the file again, so it has to be there still.
+        Names outside the standard domain are qualified (`com.microsoft.nchwc.Conv`). The file is loaded again.
 
         Raises:
             JudgeError: as for `Runtime.open`.
@@ -249,16 +268,12 @@ class _WorkerLost(Exception):  # noqa: N818 an event, not an error that a user s
 class _Worker:
     """One child process and the pipes to it."""
 
-    def __init__(self, memory_limit: int | None) -> None:
-        if not sys.executable:
-            raise _WorkerLost("cannot be started, because Python does not know its own executable")
-        limit = [] if memory_limit is None else [str(memory_limit)]
-        command = [sys.executable, "-P", "-c", _BOOT, str(Path(__file__).parents[2]), *limit]
+    def __init__(self, timeout: float, memory_limit: int | None) -> None:
+        self._timeout = timeout
         self._limited = memory_limit is not None
-        self._expired = False
         self._owner = os.getpid()
         self._process = subprocess.Popen(
-            command,
+            _command(memory_limit),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=None if os.environ.get("GRAPHSHRINK_DEBUG") else subprocess.DEVNULL,
@@ -267,16 +282,18 @@ class _Worker:
         )
         self._requests = cast(BufferedWriter, self._process.stdin)
         self._replies = cast(BufferedReader, self._process.stdout)
+        self._deadline = math.inf
+        self._expired = False
+        self._stopped = Event()
+        Thread(target=self._watch, name="graphshrink-watch", daemon=True).start()
 
-    def exchange(self, packed: frames.Packed, timeout: float) -> Frame:
+    def exchange(self, packed: frames.Packed) -> Frame:
         """Send a request and return the reply to it.
 
         Raises:
-            _WorkerLost: it crashed, took longer than `timeout` seconds, or sent nonsense. It cannot be used any more.
+            _WorkerLost: it crashed, took too long, or sent nonsense. It cannot be used any more.
         """
-        timer = Timer(timeout, self._expire)  # works on every system, and also when the pipe to the worker is full
-        timer.daemon = True
-        timer.start()
+        self._deadline = time.monotonic() + self._timeout
         try:
             frames.write(self._requests, packed)
             reply = frames.read(self._replies)
@@ -285,12 +302,16 @@ class _Worker:
         except (ValueError, MemoryError) as error:
             raise _WorkerLost(f"sent a reply that cannot be read ({error})") from error
         finally:
-            timer.cancel()
+            self._deadline = math.inf
         if self._expired:
-            raise _WorkerLost(f"ran out of time (the limit is {timeout:g} s)")
+            raise _WorkerLost(f"ran out of time (the limit is {self._timeout:g} s)")
         if reply is None:
             raise _WorkerLost(self._cause())
         return reply
+
+    def alive(self) -> bool:
+        """Say whether the process still runs."""
+        return self._process.poll() is None
 
     def kill(self) -> None:
         """End the process, at once; not a process of which this one is only a fork."""
@@ -299,6 +320,7 @@ class _Worker:
 
     def stop(self) -> None:
         """End the process and leave nothing of it behind, neither pipes nor a zombie."""
+        self._stopped.set()
         self.kill()
         with suppress(OSError):  # the rest of a request that nobody will read
             self._requests.close()
@@ -306,9 +328,16 @@ class _Worker:
         if self._owner == os.getpid():
             self._process.wait()
 
-    def _expire(self) -> None:
-        self._expired = True
-        self.kill()
+    def _watch(self) -> None:
+        """Kill the process at the deadline.
+
+        One thread that looks now and then works on every system, also when the pipe to the worker is full, and costs a
+        request nothing, where a Timer for each would add from 0.1 to 3 ms.
+        """
+        while not self._stopped.wait(min(1.0, self._timeout / 10)):
+            if time.monotonic() > self._deadline:
+                self._expired = True
+                self.kill()
 
     def _cause(self) -> str:
         """Say why the worker closed its pipes."""
@@ -316,13 +345,23 @@ class _Worker:
             self._process.wait(timeout=5)
         code = self._process.returncode
         if code is None or code >= 0:
-            return f"stopped without an answer (exit code {code}; GRAPHSHRINK_DEBUG=1 shows what it printed)"
+            cause = f"stopped without an answer (exit code {code}; GRAPHSHRINK_DEBUG=1 shows what it printed"
+            return f"{cause}{'; perhaps it ran out of memory' if self._limited else ''})"
         memory = "; perhaps it ran out of memory" if self._limited or -code == signal.SIGKILL else ""
         return f"crashed ({_signal_name(-code)}{memory})"
 
 
+def _command(memory_limit: int | None) -> list[str]:
+    if not sys.executable:
+        raise _WorkerLost("cannot be started, because Python does not know its own executable")
+    # -P keeps the working directory off the path; what this interpreter was told to ignore, the worker ignores too.
+    flags = ["-P", *["-E"] * sys.flags.ignore_environment, *["-s"] * sys.flags.no_user_site]
+    limit = [] if memory_limit is None else [str(memory_limit)]
+    return [sys.executable, *flags, "-c", _BOOT, str(Path(__file__).parents[2]), *limit]
+
+
 def _environment() -> dict[str, str]:
-    """Return our environment without the entries of PYTHONPATH that mean the working directory, which `-P` leaves in."""
+    """Return our environment without PYTHONPATH's relative entries: the working directory, which `-P` leaves in."""
     environment = dict(os.environ)
     # The worker needs NumPy for its arrays alone; a pool of threads would take time and address space.
     environment["OPENBLAS_NUM_THREADS"] = "1"
@@ -342,14 +381,7 @@ def _absolute(model: Path) -> str:
 
 
 def _arrays(feeds: Feeds) -> list[Array]:
-    """Return the feeds' arrays, once they are known to be sendable."""
-    arrays = [np.asarray(array) for array in feeds.values()]
-    for name, array in zip(feeds, arrays, strict=True):
-        try:
-            frames.pack(Frame({}, [array]))
-        except TypeError as error:
-            raise CalibrationError(_one_line(f"feed {name!r}: {error}")) from error
-    return arrays
+    return [np.asarray(array) for array in feeds.values()]
 
 
 def _spec(described: Mapping[str, Any]) -> TensorSpec:
@@ -364,6 +396,12 @@ def _output(place: int | list[int], arrays: Sequence[Array]) -> Array:
     for position, index in enumerate(place):
         sequence[position] = arrays[index]
     return sequence
+
+
+def _tail(model: Path) -> str:
+    """Return the path, or its end if it would leave no room for a message."""
+    text = str(model)
+    return text if len(text) <= 120 else f"...{text[-117:]}"
 
 
 def _one_line(text: str) -> str:

@@ -279,7 +279,7 @@ def write_function(function: Function, proto: onnx.FunctionProto, relocate: Relo
         write_operator(operator, proto.node.add(), relocate)
     for info in function.body.value_info.values():
         write_value_info(info, proto.value_info.add())
-    _write_opsets(function.opsets, proto)
+    _write_opsets(function.body.opsets, proto)
     _add_pairs(proto.metadata_props, function.metadata)
 
 
@@ -310,7 +310,7 @@ def write_model(graph: Graph, relocate: Relocate) -> onnx.ModelProto:
         model_version=header.model_version,
         doc_string=header.doc,
     )
-    _write_opsets(header.opsets, proto)
+    _write_opsets(graph.opsets, proto)
     proto.graph.SetInParent()
     write_graph(graph, proto.graph, relocate)
     _add_pairs(proto.metadata_props, header.metadata)

@@ -1,0 +1,128 @@
+"""What an encoding is, and the builder that its decode subgraphs are made with.
+
+A weight is stored as constants and a few standard operators that compute it from them:
+
+    codes ─▶ Cast ─▶ Gather ─▶ Reshape "gs:codebook" ─▶ weight
+
+The last operator bears the mark, its name; its output is the weight's own name, so that nothing downstream changes. docs/format.md has
+every layout.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import ClassVar, Final, Protocol
+
+import numpy as np
+
+from graphshrink.ir.graph import Graph
+from graphshrink.ir.operator import Attribute, AttributeType, Operator, attributes_of
+from graphshrink.ir.tensor import Tensor, tensor_of
+from graphshrink.ir.types import Array
+
+MARK: Final = "gs:"
+"""Node names that start so are the last operator of a decode subgraph; the name of the encoding follows."""
+
+
+class Encoded(Protocol):
+    """A tensor in encoded form."""
+
+    encoding: ClassVar[str]
+
+    def decode(self) -> Array:
+        """The tensor, bit for bit."""
+        ...
+
+    def emit(self, builder: "Builder", output: str) -> None:
+        """Add the constants and operators that compute the tensor under the name `output`."""
+        ...
+
+
+class Encoding(Protocol):
+    """A way to store tensors exactly."""
+
+    name: ClassVar[str]
+    min_opset: ClassVar[int]
+
+    def encode(self, array: Array) -> Encoded | None:
+        """The tensor in encoded form, or None where this way does not apply or cannot be smaller than plain."""
+        ...
+
+
+def fresh_names(graph: Graph) -> Iterator[str]:
+    """Short names that nothing in the model bears."""
+    taken = {value.name for _, scope in graph.scopes() for value in scope.values()}
+    number = 0
+    while True:
+        if (name := f"gs{number}") not in taken:
+            yield name
+        number += 1
+
+
+@dataclass(slots=True)
+class Builder:
+    """Collects the constants and operators of decode subgraphs in one scope.
+
+    Attributes:
+        names: where new value names come from.
+        opset: version of the standard operators that the scope uses.
+        constants_inline: constants become Constant operators, where a scope can hold no initializers of its own.
+    """
+
+    names: Iterator[str]
+    opset: int
+    constants_inline: bool = False
+    tensors: list[Tensor] = field(default_factory=lambda: list[Tensor]())
+    operators: list[Operator] = field(default_factory=lambda: list[Operator]())
+    shared: set[str] = field(default_factory=lambda: set[str]())
+    _known: dict[tuple[object, ...], str] = field(default_factory=lambda: dict[tuple[object, ...], str]())
+
+    def constant(self, array: Array) -> str:
+        """A constant of this weight alone."""
+        name = next(self.names)
+        tensor = tensor_of(array, name)
+        if self.constants_inline:
+            held = MappingProxyType({"value": Attribute("value", AttributeType.TENSOR, tensor)})
+            self.operators.append(Operator("Constant", (), (name,), held))
+        else:
+            self.tensors.append(tensor)
+        return name
+
+    def shared_constant(self, array: Array) -> str:
+        """A constant that equal ones of other weights in the scope share."""
+        key = ("constant", array.dtype.str, array.shape, array.tobytes())
+        return self._once(key, lambda: self.constant(array))
+
+    def shared_cast(self, array: Array, to: int) -> str:
+        """A shared constant in another element type."""
+        key = ("cast", to, array.dtype.str, array.shape, array.tobytes())
+        return self._once(key, lambda: self.op("Cast", self.shared_constant(array), to=to))
+
+    def _once(self, key: tuple[object, ...], make: Callable[[], str]) -> str:
+        if key not in self._known:
+            self._known[key] = make()
+            self.shared.add(self._known[key])
+        return self._known[key]
+
+    def op(self, op_type: str, *inputs: str, output: str | None = None, mark: str | None = None, **attributes: int | tuple[int, ...]) -> str:
+        """An operator; returns the name of its output."""
+        name = output if output is not None else next(self.names)
+        held = attributes_of(**attributes)
+        self.operators.append(Operator(op_type, inputs, (name,), held, name=None if mark is None else MARK + mark))
+        return name
+
+    def finish(self, output: str, mark: str) -> None:
+        """Make the operator added last the marked one, with the weight as its output."""
+        self.operators[-1] = replace(self.operators[-1], outputs=(output,), name=MARK + mark)
+
+    def reshape(self, value: str, shape: tuple[int, ...], *, output: str | None = None, mark: str | None = None) -> str:
+        """Reshape to a fixed shape."""
+        return self.op("Reshape", value, self.shared_constant(np.array(shape, np.int64)), output=output, mark=mark)
+
+    def first_columns(self, value: str, count: int) -> str:
+        """The first `count` columns of a matrix."""
+        if self.opset < 10:
+            return self.op("Slice", value, starts=(0,), ends=(count,), axes=(1,))
+        one = self.shared_constant(np.array([1], np.int64))
+        zero = self.shared_constant(np.array([0], np.int64))
+        return self.op("Slice", value, zero, self.shared_constant(np.array([count], np.int64)), one)

@@ -1,0 +1,57 @@
+"""How many bytes tensors and operators take in a file, without building it.
+
+Follows protobuf's wire format: a field is a key byte (two from number 16 on), for texts and messages a length, and the content.
+"""
+
+from collections.abc import Iterable
+
+from graphshrink.errors import InternalError
+from graphshrink.ir.operator import Attribute, AttributeType, Operator
+from graphshrink.ir.tensor import Tensor
+
+
+def tensor_bytes(tensor: Tensor) -> int:
+    """Bytes of an initializer in the file, stored raw."""
+    return _framed(_tensor(tensor))
+
+
+def operator_bytes(operator: Operator) -> int:
+    """Bytes of a node in the file; for the attribute types that decode subgraphs use."""
+    content = sum(_text(text) for text in (*operator.inputs, *operator.outputs, operator.op_type))
+    content += sum(_text(text) for text in (operator.name, operator.domain) if text is not None)
+    return _framed(content + sum(_framed(_attribute(attribute)) for attribute in operator.attributes.values()))
+
+
+def total_bytes(tensors: Iterable[Tensor], operators: Iterable[Operator]) -> int:
+    """Bytes of all of them."""
+    return sum(map(tensor_bytes, tensors)) + sum(map(operator_bytes, operators))
+
+
+def _varint(value: int) -> int:
+    return 10 if value < 0 else max(1, -(-value.bit_length() // 7))
+
+
+def _framed(content: int) -> int:
+    return 1 + _varint(content) + content
+
+
+def _text(text: str) -> int:
+    return _framed(len(text.encode()))
+
+
+def _tensor(tensor: Tensor) -> int:
+    dims = sum(1 + _varint(d) for d in tensor.dims)  # onnx.proto does not pack dims
+    name = 0 if tensor.name is None else _text(tensor.name)
+    return dims + 1 + _varint(tensor.elem_type) + name + _framed(tensor.nbytes)
+
+
+def _attribute(attribute: Attribute) -> int:
+    named = _text(attribute.name) + 3  # `type` is field 20: two key bytes and the value
+    value = attribute.value
+    if isinstance(value, Tensor):
+        return named + _framed(_tensor(value))
+    if attribute.type is AttributeType.INT and isinstance(value, int):
+        return named + 1 + _varint(value)
+    if attribute.type is AttributeType.INTS and isinstance(value, tuple):
+        return named + sum(1 + _varint(v) for v in value if isinstance(v, int))
+    raise InternalError(f"attribute {attribute.name!r} of type {attribute.type.name} in a decode subgraph")
