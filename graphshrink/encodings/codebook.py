@@ -23,6 +23,9 @@ from graphshrink.ir.types import Array
 
 MAX_ENTRIES: Final = 256
 
+DECODE_BYTES: Final = 400
+"""About what a decode subgraph takes in a file: what a pass must save before its work pays."""
+
 
 class Plane(NamedTuple):
     """A digit of every code: its radix, how many fit one byte, and what one unit of it is worth."""
@@ -193,14 +196,20 @@ class Codebook:
         return None if best is None else _encode(array, *best[1:])
 
 
+def group_counts(channels: int) -> Iterator[int]:
+    """The numbers of groups into which channels are divided, from few to one a channel: halves, quarters, ... as far as they divide evenly."""
+    width = channels
+    while width > 1:
+        width = width // 2 if width % 2 == 0 else 1
+        yield channels // width
+
+
 def _groupings(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-    """(axis, groups) worth trying: the whole tensor, then along the first, second and last axis from many channels a group to one."""
+    """(axis, groups) worth trying: the whole tensor, then groups of channels along the first, second and last axis."""
     yield 0, 1
     for axis in sorted({0, 1, len(shape) - 1} & set(range(len(shape)))) if len(shape) > 1 else ():
-        channels, width = shape[axis], shape[axis]
-        while width > 1:
-            width = width // 2 if width % 2 == 0 else 1
-            yield axis, channels // width
+        for groups in group_counts(shape[axis]):
+            yield axis, groups
 
 
 def _rows(array: Array, axis: int, groups: int) -> Array:

@@ -1,0 +1,57 @@
+"""Which constants are weights, and along which axis their output channels lie."""
+
+from graphshrink.ir.operator import Operator
+from graphshrink.ir.tensor import FLOATING
+from graphshrink.ir.weight import Weight, WeightUse
+from graphshrink.ops.base import Rule
+from graphshrink.ops.table import RULES
+
+
+def rule_of(operator: Operator) -> Rule | None:
+    """What is known of an operator."""
+    domain, op_type = operator.kind
+    return RULES.get(op_type) if domain == "" else None
+
+
+def why_not_a_weight(weight: Weight) -> str | None:
+    """Why a constant must be left alone, or None if it is proven to be a plain weight (guarantee 11; finiteness is the pass's to check)."""
+    if weight.tensor.elem_type not in FLOATING:
+        return "not of a floating type"
+    if weight.exposed is not None:
+        return weight.exposed
+    if not weight.uses:
+        return "nothing uses it"
+    for use in weight.uses:
+        if _axis_in_use(weight, use) is None:
+            return f"input {use.index} of {use.operator.op_type} is no weight matrix"
+    return None
+
+
+def output_axis(weight: Weight) -> int | None:
+    """The axis of a weight that numbers output channels, if its uses agree on one."""
+    axes = {_axis_in_tensor(weight, use) for use in weight.uses}
+    return axes.pop() if len(axes) == 1 else None
+
+
+def _axis_in_use(weight: Weight, use: WeightUse) -> int | None:
+    """The axis as the operator sees the weight."""
+    rule = rule_of(use.operator)
+    if rule is None:
+        return None
+    return rule.output_axis(use.operator, use.index, len(weight.tensor.dims) if not _reshaped(use) else 2)
+
+
+def _reshaped(use: WeightUse) -> bool:
+    return any(operator.op_type not in ("Identity", "Cast", "Transpose") for operator in use.via)
+
+
+def _axis_in_tensor(weight: Weight, use: WeightUse) -> int | None:
+    """The axis in the stored tensor: back through the transpositions on the way; None behind a reshape."""
+    axis = _axis_in_use(weight, use)
+    rank = len(weight.tensor.dims)
+    if axis is None or axis >= rank or _reshaped(use):
+        return None
+    for operator in reversed(use.via):
+        if operator.op_type == "Transpose":
+            axis = (operator.integers("perm") or tuple(reversed(range(rank))))[axis]
+    return axis

@@ -1,0 +1,154 @@
+"""What a pass is, what it is given, and what it answers."""
+
+import fnmatch
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import ClassVar, Generic, Self, TypeAlias, TypeVar
+
+import numpy as np
+
+from graphshrink.encodings import Policy
+from graphshrink.ir.graph import Graph
+from graphshrink.ir.weight import Weight, weights
+from graphshrink.ops import why_not_a_weight
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called with (what is being done, steps done, steps in all)."""
+
+P = TypeVar("P", bound="Pass")
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A layer that was left alone, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A layer that was changed.
+
+    Attributes:
+        detail: what was done, in a few words.
+        weight_error: ||W' - W|| / ||W||, Frobenius norms.
+    """
+
+    detail: str
+    weight_error: float
+
+
+Outcome: TypeAlias = Changed | Skipped
+
+
+@dataclass(slots=True)
+class PassResult:
+    """What a pass did, layer by layer (by weight label)."""
+
+    layers: dict[str, Outcome] = field(default_factory=lambda: dict[str, Outcome]())
+
+    @property
+    def changed(self) -> list[str]:
+        """Labels of the layers that were changed."""
+        return [label for label, outcome in self.layers.items() if isinstance(outcome, Changed)]
+
+
+class Pass(ABC):
+    """A transformation of a graph. Subclasses are frozen dataclasses, and their fields are their options.
+
+    A pass changes the graph in place through `graphshrink.ir.edit` alone, replaces arrays and never writes into them, and says for every
+    layer what it did. It knows nothing of how weights are stored.
+    """
+
+    name: ClassVar[str]
+    buys: ClassVar[str]
+    """What the pass makes smaller or faster, for users: "disk", "MACs", ..."""
+
+    @abstractmethod
+    def run(self, graph: Graph, context: "Context") -> PassResult:
+        """Transform `graph` in place."""
+
+    def gentler(self) -> Self | None:
+        """The same pass with a milder setting, for a layer that did too much harm; None if there is none left."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which layers a run may touch: glob patterns over weight labels and the names and types of the operators that use them."""
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+    def refuses(self, weight: Weight) -> str | None:
+        """Why a weight is not selected, or None if it is."""
+        names = [weight.label, *(use.operator.name or "" for use in weight.uses), *(use.operator.op_type for use in weight.uses)]
+        if self.include and not _any_match(names, self.include):
+            return "not included"
+        return "excluded" if _any_match(names, self.exclude) else None
+
+
+def _any_match(names: Iterable[str], patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the manager gives a pass.
+
+    Attributes:
+        policy: how weights will be stored, for passes that weigh error against bytes.
+        selection: what the user lets passes touch.
+        milder: for layers that did too much harm, the pass with milder settings to use, or None to leave them alone.
+        progress: to be told how far the work is.
+        seed: of every random choice.
+        jobs: how much may run at once.
+    """
+
+    policy: Policy = "fast"
+    selection: Selection = Selection()
+    milder: Mapping[str, Pass | None] = field(default_factory=lambda: dict[str, Pass | None]())
+    progress: Progress = lambda stage, done, total: None
+    seed: int = 0
+    jobs: int = 1
+
+    def layers(self, graph: Graph, settings: P) -> tuple[list["Layer[P]"], PassResult]:
+        """The weights that a pass may change, each with the settings to use for it; all others in the result, with the reason."""
+        chosen: list[Layer[P]] = []
+        result = PassResult()
+        for weight in weights(graph):
+            own = self.milder.get(weight.label, settings)
+            reason = why_not_a_weight(weight) or self.selection.refuses(weight)
+            if reason is None and own is None:
+                reason = "changed the outputs too much"
+            if reason is not None or not isinstance(own, type(settings)):
+                result.layers[weight.label] = Skipped(reason or "has settings of another pass")
+            else:
+                chosen.append(Layer(weight, own))
+        return chosen, result
+
+    def generator(self, label: str) -> np.random.Generator:
+        """Random numbers that depend on the seed and on the layer, and on nothing else."""
+        return np.random.default_rng([self.seed, zlib.crc32(label.encode())])
+
+    def map(self, stage: str, function: Callable[[A], B], items: list[A]) -> list[B]:
+        """Apply a function to all items, several at a time, in order, with progress."""
+        results: list[B] = []
+        with ThreadPoolExecutor(max_workers=self.jobs) as pool:
+            for done, answer in enumerate(pool.map(function, items), 1):
+                results.append(answer)
+                self.progress(stage, done, len(items))
+        return results
+
+
+@dataclass(frozen=True, slots=True)
+class Layer(Generic[P]):
+    """A weight that a pass may change, and the settings it is to use."""
+
+    weight: Weight
+    settings: P
