@@ -112,14 +112,8 @@ def _checked_proto(path: Path, spec: TensorSpec) -> TensorProto:
     with one_line(show(path), "give a serialized TensorProto"):
         proto.ParseFromString(path.read_bytes())
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(proto.data_type))
-    if proto.data_location == TensorProto.EXTERNAL or proto.external_data or proto.HasField("segment"):
-        raise CalibrationError(
-            f"{place}: keeps its values in another file or in segments; store them in the TensorProto"
-        )
-    if any(dim < 0 for dim in proto.dims):
-        raise CalibrationError(
-            f"{place}: has the negative size {min(proto.dims)}; write it with onnx.numpy_helper.from_array"
-        )
+    if proto.data_location == TensorProto.EXTERNAL or proto.external_data:
+        raise CalibrationError(f"{place}: keeps its values in another file; store them in the TensorProto")
     check_type(place, spec, dtype)
     check_shape(place, spec, tuple(proto.dims))
     return proto

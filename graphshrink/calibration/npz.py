@@ -158,7 +158,7 @@ def _archive(path: Path) -> Generator[zipfile.ZipFile]:
             yield archive
     except CalibrationError:
         raise
-    except Exception as error:  # BadZipFile, zlib.error, EOFError, struct.error, MemoryError, ...
+    except Exception as error:  # BadZipFile, zlib.error, EOFError, RuntimeError (a password), MemoryError, ...
         raise CalibrationError(f"{show(path)}: is no sound .npz file ({show(error)}); {_NPZ_CURE}") from error
 
 
@@ -181,8 +181,6 @@ def _member_headers(archive: zipfile.ZipFile, place: str, inputs: Sequence[Tenso
 def _check_member(info: zipfile.ZipInfo, archive_size: int, place: str) -> None:
     if not info.filename.endswith(".npy"):
         raise CalibrationError(f"{place}: is no array; {_NPZ_CURE}")
-    if info.flag_bits & 1:
-        raise CalibrationError(f"{place}: is encrypted; {_NPZ_CURE}")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise CalibrationError(f"{place}: is compressed by other means than NumPy's; {_NPZ_CURE}")
     inflation = 1 if info.compress_type == zipfile.ZIP_STORED else _MAX_INFLATION

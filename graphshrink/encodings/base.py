@@ -2,9 +2,9 @@
 
 A weight is stored as constants and a few standard operators that compute it from them:
 
-    codes ─▶ Cast ─▶ Gather ─▶ Reshape "gs:codebook" ─▶ weight
+    codes ─▶ Cast ─▶ Gather ─▶ Reshape "gs:codebook/gs7" ─▶ weight
 
-The last operator bears the mark, its name; its output is the weight's own name, so that nothing downstream changes. docs/format.md has
+The last operator bears the mark, its name, which ends in a fresh name because ONNX Runtime wants node names to differ; its output is the weight's own name, so that nothing downstream changes. docs/format.md has
 every layout.
 """
 
@@ -52,6 +52,7 @@ class Encoding(Protocol):
 def fresh_names(graph: Graph) -> Iterator[str]:
     """Short names that nothing in the model bears."""
     taken = {value.name for _, scope in graph.scopes() for value in scope.values()}
+    taken.update((operator.name or "").rpartition("/")[2] for _, scope in graph.scopes() for _, operator in scope.operators())
     number = 0
     while True:
         if (name := f"gs{number}") not in taken:
@@ -108,12 +109,15 @@ class Builder:
         """An operator; returns the name of its output."""
         name = output if output is not None else next(self.names)
         held = attributes_of(**attributes)
-        self.operators.append(Operator(op_type, inputs, (name,), held, name=None if mark is None else MARK + mark))
+        self.operators.append(Operator(op_type, inputs, (name,), held, name=None if mark is None else self._mark(mark)))
         return name
 
     def finish(self, output: str, mark: str) -> None:
         """Make the operator added last the marked one, with the weight as its output."""
-        self.operators[-1] = replace(self.operators[-1], outputs=(output,), name=MARK + mark)
+        self.operators[-1] = replace(self.operators[-1], outputs=(output,), name=self._mark(mark))
+
+    def _mark(self, encoding: str) -> str:
+        return f"{MARK}{encoding}/{next(self.names)}"
 
     def reshape(self, value: str, shape: tuple[int, ...], *, output: str | None = None, mark: str | None = None) -> str:
         """Reshape to a fixed shape."""

@@ -4,7 +4,7 @@ The choice is made by bytes, the decode subgraph with its names included, and ne
 plain.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, get_args
 
@@ -13,7 +13,8 @@ from graphshrink.encodings.codebook import Codebook
 from graphshrink.encodings.size import tensor_bytes, total_bytes
 from graphshrink.errors import UsageError
 from graphshrink.ir import edit
-from graphshrink.ir.graph import Graph
+from graphshrink.ir.graph import Graph, constant_of
+from graphshrink.ir.tensor import Tensor
 from graphshrink.ir.types import Array
 from graphshrink.ir.weight import Weight
 
@@ -35,12 +36,14 @@ class Stored:
         encoding: name of the encoding, or "plain".
         plain_bytes: what it would take in the file plainly.
         stored_bytes: what it takes, decode subgraph included; parts shared by several weights are not counted here.
+        parts: the constants it is stored as.
     """
 
     label: str
     encoding: str
     plain_bytes: int
     stored_bytes: int
+    parts: tuple[Tensor, ...]
 
 
 def policy_named(name: str) -> Policy:
@@ -99,9 +102,11 @@ class _Plan:
     bytes: int
     plain: int
 
-    def stored(self, encoded: bool) -> Stored:
-        used = self.encoded if encoded else None
-        return Stored(self.weight.label, "plain" if used is None else used.encoding, self.plain, self.plain if used is None else self.bytes)
+    def stored(self, parts: tuple[Tensor, ...] | None) -> Stored:
+        """`parts` are the constants of the encoded form, None where the weight stays plain."""
+        if parts is None or self.encoded is None:
+            return Stored(self.weight.label, "plain", self.plain, self.plain, (self.weight.tensor,))
+        return Stored(self.weight.label, self.encoded.encoding, self.plain, self.bytes, parts)
 
 
 def _plan(weight: Weight, policy: Policy) -> _Plan:
@@ -111,32 +116,28 @@ def _plan(weight: Weight, policy: Policy) -> _Plan:
     return _Plan(weight, encoded, size, tensor_bytes(weight.tensor))
 
 
-def _encode_scope(graph: Graph, scope: Graph, plans: list[_Plan], names: "Iterable[str]") -> list[Stored]:
+def _encode_scope(graph: Graph, scope: Graph, plans: list[_Plan], names: Iterator[str]) -> list[Stored]:
     """Encode the weights of one scope, unless what they share costs more than they save together."""
     root = scope.root
     inline = root.header is None or (root.header.ir_version or 0) < 4
-    builder = Builder(iter(names), scope.opset, inline)
-    saved = 0
+    builder = Builder(names, scope.opset, inline)
     wanted = [plan for plan in plans if plan.encoded is not None and plan.bytes < plan.plain]
     while wanted:
         trial = Builder((f"gs{number:03}" for number in range(100_000)), builder.opset, inline)
         for plan in wanted:
             assert plan.encoded is not None
             plan.encoded.emit(trial, plan.weight.name)
-        saved = sum(plan.plain for plan in wanted) - total_bytes(trial.tensors, trial.operators)
-        if saved > 0:
+        if total_bytes(trial.tensors, trial.operators) < sum(plan.plain for plan in wanted):
             break
         wanted.remove(min(wanted, key=lambda plan: plan.plain - plan.bytes))
-    for plan in wanted:
-        _replace(scope, plan, builder)
+    parts = {id(plan): _replace(scope, plan, builder) for plan in wanted}
     edit.add_operators(scope, builder.operators, 0)
-    taken = {id(plan) for plan in wanted}
-    return [plan.stored(id(plan) in taken) for plan in plans]
+    return [plan.stored(parts.get(id(plan))) for plan in plans]
 
 
-def _replace(scope: Graph, plan: _Plan, builder: Builder) -> None:
-    """Take the plain constant out and put the constants of its encoded form in the same place."""
-    name, first = plan.weight.name, len(builder.tensors)
+def _replace(scope: Graph, plan: _Plan, builder: Builder) -> tuple[Tensor, ...]:
+    """Take the plain constant out and put the constants of its encoded form, which are returned, in the same place."""
+    name, first, started = plan.weight.name, len(builder.tensors), len(builder.operators)
     assert plan.encoded is not None
     plan.encoded.emit(builder, name)
     parts = builder.tensors[first:]
@@ -147,3 +148,5 @@ def _replace(scope: Graph, plan: _Plan, builder: Builder) -> None:
         edit.remove_initializer(scope, name)
     else:
         edit.remove_operators(scope, [home])
+    inline = (constant_of(operator) for operator in builder.operators[started:])
+    return (*parts, *(tensor for tensor in inline if tensor is not None))

@@ -86,7 +86,7 @@ def _lift_scope(scope: Graph) -> list[Lifted]:
             held = Attribute("value", AttributeType.TENSOR, tensor)
             edit.add_operator(scope, Operator("Constant", (), operator.outputs).with_attribute(held), index)
     _remove_unused(scope, {part for parts in found.values() for part in parts} - found.keys(), operators.values())
-    return [Lifted(scope, operator.outputs[0], (operator.name or "").removeprefix(MARK)) for operator in operators.values()]
+    return [Lifted(scope, operator.outputs[0], (operator.name or "").removeprefix(MARK).partition("/")[0]) for operator in operators.values()]
 
 
 def _parts(scope: Graph, number: int) -> list[int] | None:

@@ -16,8 +16,8 @@ from graphshrink.ir.operator import Operator
 from graphshrink.ir.tensor import Tensor
 from graphshrink.ir.types import Array
 
-TRANSPARENT: Final = ("Identity", "Transpose", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten")
-"""Operators through which a constant is still the same weight."""
+TRANSPARENT: Final = ("Identity", "Transpose", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split", "Concat")
+"""Operators that move or retype elements, so that a constant behind them is still the same weight."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +66,14 @@ def weights(graph: Graph) -> list[Weight]:
     functions = {f.key: f for f in graph.header.functions} if graph.header is not None else {}
     found: list[Weight] = []
     for path, scope in graph.scopes():
-        for name, tensor in _constants(scope):
+        for name, tensor in constants(scope):
             uses, exposed = _trace(scope, name, functions)
             found.append(Weight(scope, name, f"{path}/{name}" if path else name, tensor, uses, exposed or _overridable(scope, name)))
     return found
 
 
-def _constants(graph: Graph) -> Iterator[tuple[str, Tensor]]:
+def constants(graph: Graph) -> Iterator[tuple[str, Tensor]]:
+    """The dense constants of one scope by value name: initializers, then the outputs of Constant operators, in file order."""
     for value in graph.initializers():
         if isinstance(value.constant, Tensor):
             yield value.name, value.constant
@@ -106,8 +107,8 @@ def _trace(graph: Graph, name: str, functions: dict[tuple[str, str, str], Functi
             operator = scope.operator(number)
             if index == CAPTURE:
                 stack.extend((body, value, via) for _, body in operator.subgraphs() if value in body.captured())
-            elif operator.is_a(*TRANSPARENT) and index == 0:
-                stack.append((scope, operator.outputs[0], (*via, operator)))
+            elif operator.is_a(*TRANSPARENT) and (index == 0 or operator.op_type == "Concat"):
+                stack.extend((scope, output, (*via, operator)) for output in operator.outputs if output)
             elif (called := functions.get((operator.domain or "", operator.op_type, operator.overload or ""))) is not None:
                 if index < len(called.inputs) and called.inputs[index] in called.body:
                     stack.append((called.body, called.inputs[index], via))

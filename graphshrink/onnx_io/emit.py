@@ -57,13 +57,14 @@ class Staged:
         shutil.rmtree(self.model.parent, ignore_errors=True)
 
 
-def stage(graph: Graph, destination: Path, *, external: bool | None = None) -> Staged:
+def stage(graph: Graph, destination: Path, *, external: bool | None = None, durable: bool = True) -> Staged:
     """Write a model into a fresh folder beside its destination.
 
     Args:
         graph: the model.
         destination: the path of the model file to be.
         external: whether weights go to external data; None decides by size.
+        durable: wait until the disk has the bytes.
 
     Raises:
         GraphshrinkError: the disk is full or the folder cannot be written.
@@ -75,7 +76,7 @@ def stage(graph: Graph, destination: Path, *, external: bool | None = None) -> S
         raise GraphshrinkError(f"{destination.parent}: cannot write here: {e.strerror or e}") from e
     staged = Staged(folder / destination.name, None, destination)
     try:
-        _write(graph, staged, external if external is not None else _weight_bytes(graph) > EXTERNAL_FROM)
+        _write(graph, staged, external if external is not None else _weight_bytes(graph) > EXTERNAL_FROM, durable)
     except OSError as e:
         staged.discard()
         raise GraphshrinkError(f"{destination}: cannot be written: {e.strerror or e}") from e
@@ -85,9 +86,9 @@ def stage(graph: Graph, destination: Path, *, external: bool | None = None) -> S
     return staged
 
 
-def save(graph: Graph, destination: Path, *, external: bool | None = None) -> None:
+def save(graph: Graph, destination: Path, *, external: bool | None = None, durable: bool = True) -> None:
     """Write a model to disk at once; see `stage`."""
-    staged = stage(graph, destination, external=external)
+    staged = stage(graph, destination, external=external, durable=durable)
     try:
         staged.commit()
     finally:
@@ -105,7 +106,7 @@ def _weight_bytes(graph: Graph) -> int:
     return sum(tensor.nbytes for tensor in _initializers(graph))
 
 
-def _write(graph: Graph, staged: Staged, external: bool) -> None:
+def _write(graph: Graph, staged: Staged, external: bool, durable: bool) -> None:
     places: dict[int, Placement] = {}
     name = ""
     if external:
@@ -115,7 +116,7 @@ def _write(graph: Graph, staged: Staged, external: bool) -> None:
             for tensor in _initializers(graph):
                 if tensor.nbytes >= _SMALL and id(tensor) not in places:
                     places[id(tensor)] = writer.write(tensor.buffer)
-            flush_to_disk(file)
+            flush_to_disk(file, durable)
         # A name of its own for each content: fresh, reproducible, and never that of data another model still uses.
         name = f"{staged.model.name}.{writer.digest[:12]}.data"
         staged.data = staged.data.rename(staged.model.with_name(name))
@@ -133,4 +134,4 @@ def _write(graph: Graph, staged: Staged, external: bool) -> None:
         raise ModelError("the model passes protobuf's limit of 2 GB; ask for --save-as-external-data") from e
     with staged.model.open("wb") as file:
         file.write(content)
-        flush_to_disk(file)
+        flush_to_disk(file, durable)

@@ -113,10 +113,11 @@ class DataWriter:
         return self._hash.hexdigest()
 
 
-def flush_to_disk(file: BinaryIO) -> None:
-    """Make sure the bytes survive a power cut before anything refers to them."""
+def flush_to_disk(file: BinaryIO, durable: bool) -> None:
+    """Hand the bytes to the system and, if they are to be `durable`, wait until they would survive a power cut."""
     file.flush()
-    os.fsync(file.fileno())
+    if durable:
+        os.fsync(file.fileno())
 
 
 def flush_folders(folders: Iterable[Path]) -> None:

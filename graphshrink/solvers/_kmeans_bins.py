@@ -2,9 +2,10 @@
 
 1. Edges from a sorted random sample, dense where a quantiser needs them.
 2. One pass: exact count, mean and scatter of every bin.
-3. A first solution tells which bins matter at full resolution: those cut by a midpoint, and those whose values lie far apart for
-   their share of the distortion (tails and outliers that the sample missed). A second pass replaces them by their single values.
-   That is repeated only where the distortion falls so much (once an outlier is set apart) that more bins are too wide for it.
+3. A first solution tells which bins matter at full resolution: those cut by a midpoint, and those whose values lie far
+   apart for their share of the distortion (tails and outliers that the sample missed). A second pass replaces them by
+   their single values. That is repeated only where the distortion falls so much (once an outlier is set apart) that
+   more bins are too wide for it.
 """
 
 from collections.abc import Iterator
@@ -14,8 +15,8 @@ import numpy as np
 
 from graphshrink.errors import InternalError
 from graphshrink.ir.types import Array
-from graphshrink.solvers._kmeans_points import Points, even_cuts, points_of
-from graphshrink.solvers._kmeans_search import centroids_of, exponents, midpoints
+from graphshrink.solvers._kmeans_points import Points, even_cuts, midpoints, points_of
+from graphshrink.solvers._kmeans_search import centroids_of, exponents
 
 _SAMPLE = 1 << 20
 _CHUNK = 1 << 20
@@ -46,8 +47,8 @@ class _Bins:
 
 def readable(values: Array) -> Array:
     """The values in an element type that NumPy is fast at, with 0.0 for -0.0."""
-    fast = np.float64 if values.dtype == np.dtype(np.float64) else np.float32
-    return np.asarray(values.astype(fast) + fast(0.0))
+    fast = values.astype(np.float64 if values.dtype == np.dtype(np.float64) else np.float32)
+    return np.asarray(np.add(fast, 0.0, out=fast))
 
 
 def checked(ordered: Array) -> Array:
@@ -92,7 +93,8 @@ def _coarse(bins: _Bins, points: Points, centroids: Array) -> tuple[Array, Array
 
 def _affordable(bins: _Bins, wanted: Array) -> Array:
     """The widest of the wanted bins, as many as there is room for."""
-    order = np.argsort(np.where(wanted, -bins.count * (bins.high - bins.low) ** 2, np.inf), kind="stable")
+    spread = bins.count * (bins.high - bins.low) ** 2
+    order = np.argsort(np.where(wanted, -spread, np.inf), kind="stable")
     kept = wanted.copy()
     kept[order[np.cumsum(bins.runs[order]) > _SINGLE_VALUES]] = False
     return kept
@@ -126,7 +128,7 @@ def _edges(values: Array, exponent: int) -> Array:
     heads[:, 0] = True
     cuts = even_cuts(points, heads, _BINS)[0]
     inner = cuts[(cuts > 0) & (cuts < points.value.shape[1])]
-    return points.value[0, inner].astype(sample.dtype)
+    return np.asarray(points.value[0, inner].astype(sample.dtype))
 
 
 def _bounds(ordered: Array, edges: Array) -> Array:

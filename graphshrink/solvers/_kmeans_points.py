@@ -1,7 +1,7 @@
 """Sorted weighted points and their prefix sums: what the one-dimensional k-means solver works on.
 
-A batch holds `rows` independent problems. Every row is a strictly ascending list of points, each a group of equal values or a bin of
-neighbouring ones; shorter rows are padded at the end with copies of their last point that weigh nothing.
+A batch holds `rows` independent problems. Every row is an ascending list of points, each a group of equal values or a
+bin of neighbouring ones; shorter rows are padded at the end with copies of their last point that weigh nothing.
 """
 
 from dataclasses import dataclass
@@ -52,6 +52,15 @@ class Prefix:
     start: Array
     centre: Array
 
+    def subset(self, rows: slice) -> "Prefix":
+        """The same sums for the chosen rows only."""
+        return Prefix(self.count[rows], self.total[rows], self.square[rows], self.start[rows], self.centre[rows])
+
+
+def indices(start: int, stop: int, step: int = 1) -> Array:
+    """`np.arange`, whose result every type checker knows."""
+    return np.asarray(np.arange(start, stop, step, dtype=np.intp))
+
 
 def points_of(ordered: Array) -> Points:
     """Merge equal neighbours.
@@ -65,8 +74,8 @@ def points_of(ordered: Array) -> Points:
     if rows == 0 or int(size.min()) == n:
         return Points(ordered.astype(np.float64), np.ones((rows, n)), np.zeros((rows, n)), size)
     heads = np.flatnonzero(first)
-    row = np.repeat(np.arange(rows), size)
-    column = np.arange(heads.size) - np.repeat(np.cumsum(size) - size, size)
+    row = np.repeat(indices(0, rows), size)
+    column = indices(0, heads.size) - np.repeat(np.cumsum(size) - size, size)
     width = int(size.max())
     value = np.repeat(ordered[:, -1:].astype(np.float64), width, axis=1)
     value[row, column] = ordered.reshape(-1)[heads]
@@ -111,16 +120,16 @@ def _running(terms: Array) -> Array:
 def even_cuts(points: Points, heads: Array, bins: int) -> Array:
     """Positions that split every row into about `bins` bins, fine where an optimal quantiser is fine.
 
-    The best density of centroids is the cube root of the density of the values (Bennett 1948; Panter and Dite 1951), so bins take
-    equal shares of the sum of `weight**(1/3) * gap**(2/3)`. A gap counts for one share at most: an outlier gets its own bin, however
-    far away, and takes nothing from the others. A row of at most `bins` points is cut everywhere.
+    The best density of centroids is the cube root of the density of the values (Panter and Dite 1951), so bins take
+    equal shares of the sum of `weight**(1/3) * gap**(2/3)`. A gap counts for one share at most: an outlier gets its
+    own bin, however far away, and takes nothing from the others. A row of at most `bins` points is cut everywhere.
 
     Returns:
-        (rows, at least bins + 1) ascending positions from 0 to the number of points; what is left over repeats the last.
+        (rows, about bins + 1) ascending positions from 0 to the number of points; those left over repeat the last.
     """
     rows, n = points.value.shape
     if n <= bins:
-        return np.repeat(np.arange(n + 1)[np.newaxis], rows, axis=0)
+        return np.repeat(indices(0, n + 1)[np.newaxis], rows, axis=0)
     gap = np.cbrt(np.diff(points.value, axis=1))
     gap *= gap
     gap *= np.cbrt(0.5 * (points.weight[:, 1:] + points.weight[:, :-1]))
@@ -135,12 +144,12 @@ def even_cuts(points: Points, heads: Array, bins: int) -> Array:
     step |= gap >= share
     step |= heads[:, 1:]
     few = points.size <= bins
-    step[few] = np.arange(1, n) < points.size[few, np.newaxis]
+    step[few] = indices(1, n) < points.size[few, np.newaxis]
     row, column = np.nonzero(step)
     number = np.count_nonzero(step, axis=1)
     cuts = np.full((rows, int(number.max()) + 2), n)
     cuts[:, 0] = 0
-    cuts[row, np.arange(row.size) - np.repeat(np.cumsum(number) - number, number) + 1] = column + 1
+    cuts[row, indices(0, row.size) - np.repeat(np.cumsum(number) - number, number) + 1] = column + 1
     return cuts
 
 
@@ -148,7 +157,7 @@ def count_at_most(ordered: Array, limits: Array) -> Array:
     """Row by row `searchsorted(ordered, limits, side="right")`: how many entries are at most each limit."""
     rows, n = ordered.shape
     flat = ordered.reshape(-1)
-    base = (np.arange(rows) * n)[:, np.newaxis]
+    base = (indices(0, rows) * n)[:, np.newaxis]
     found = np.zeros(limits.shape, dtype=np.intp)
     for bit in reversed(range(n.bit_length())):
         wider = found + (1 << bit)
@@ -156,3 +165,24 @@ def count_at_most(ordered: Array, limits: Array) -> Array:
         fits &= flat[base + np.minimum(wider, n) - 1] <= limits
         np.copyto(found, wider, where=fits)
     return found
+
+
+def rounding_cost(mean: Array, count: Array, dtype: np.dtype[np.generic]) -> Array:
+    """What it costs that the centroid is not the mean, but the nearest to it of element type `dtype`."""
+    # The mean of a cluster across islands is meaningless, and may not fit the type; such clusters are banned anyway.
+    with np.errstate(over="ignore", invalid="ignore"):
+        error = mean - mean.astype(dtype).astype(np.float64)
+        return np.asarray(error * error * count)
+
+
+def midpoints(centroids: Array) -> Array:
+    """Where the nearest centroid changes, (rows, k - 1): a value at or below a midpoint belongs to the lower.
+
+    Infinite between equal centroids, so that only the first of them is used.
+    """
+    low, high = centroids[:, :-1], centroids[:, 1:]
+    with np.errstate(over="ignore"):
+        both = low + high
+    middle = np.where(np.isfinite(both), 0.5 * both, 0.5 * low + 0.5 * high)
+    middle = np.where(middle >= high, low, middle)  # neighbours, between which there is nothing
+    return np.where(low == high, np.inf, middle)

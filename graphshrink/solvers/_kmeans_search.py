@@ -1,13 +1,16 @@
-"""Find the best cuts of sorted points into k clusters.
+"""Cluster sorted points.
 
-1. `_divide`: exact dynamic programming on at most `BINS_PER_CLUSTER * k` bins by monotone divide and conquer (Wang and Song 2011,
-   "Ckmeans.1d.dp"; Gronlund et al. 2017, arXiv:1701.07204), all rows and all sub-problems of one depth at once.
-2. `_slide`: the same recursion over a window of positions around every cut, all cuts at once, narrowing down to single points.
-   It also knows that centroids get rounded to the input's element type.
+1. `divide`: exact dynamic programming on about `BINS_PER_CLUSTER * k` bins.
+2. `slide`: the same recursion over a window of positions around every cut, all cuts at once, narrowing down to single
+   points.
 3. `settle`: Lloyd steps (Lloyd 1982) with the rounded centroids until nothing moves.
 
-Prefix sums lose their digits when clusters are far apart and narrow. Then the row is cut into islands first: a cluster that spans a
-gap g costs at least g**2 / 2, so a gap with g**2 / 2 above the cost of any known solution is a cut of the best one.
+Two kinds of rows get a second attempt:
+
+- Prefix sums lose their digits when clusters are narrow and far apart. Such a row is cut into islands: a cluster that
+  spans a gap g costs at least g**2 / 2, so a gap for which this is above the cost of a known solution is a cut of the
+  best one.
+- Where rounding the centroids is a visible part of the cost, the search has to know of it.
 """
 
 from dataclasses import dataclass, replace
@@ -15,14 +18,27 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from graphshrink.ir.types import Array
-from graphshrink.solvers._kmeans_points import Points, Prefix, count_at_most, even_cuts, prefix_of
+from graphshrink.solvers._kmeans_divide import divide
+from graphshrink.solvers._kmeans_points import (
+    Points,
+    Prefix,
+    count_at_most,
+    even_cuts,
+    indices,
+    midpoints,
+    prefix_of,
+    rounding_cost,
+)
+from graphshrink.solvers._kmeans_windows import slide, try_all
 
 BINS_PER_CLUSTER = 16
 LEAST_BINS = 256
-_REACH = 8  # candidates on each side of a cut in `_slide`
-_SLIDES = 12
+_FEW_POINTS = 256  # up to which trying all pairs is affordable
 _STEPS = 200
 _TRUSTED = 1e-5  # largest relative rounding error of the cost that is let through
+# Relative cost of rounding that needs no second attempt: `divide` finds the best clusters without rounding, and
+# rounding never lowers a cost, so no other solution can be better by more than this.
+_UNNOTICED = 5e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +56,7 @@ class Solution:
 
 def centroids_of(points: Points, k: int, dtype: np.dtype[np.generic]) -> Array:
     """Centroids (rows, k) in float64: a row's own points where they are at most k."""
-    own = np.minimum(np.arange(k), points.value.shape[1] - 1)
+    own = np.minimum(indices(0, k), points.value.shape[1] - 1)
     centroids = points.value[:, own]
     many = np.flatnonzero(points.size > k)
     if many.size > 0:
@@ -53,44 +69,80 @@ def centroids_of(points: Points, k: int, dtype: np.dtype[np.generic]) -> Array:
 
 
 def exponents(peaks: Array) -> Array:
-    """Powers of two to divide by before squaring, one for each largest magnitude; 0 wherever squares are safe anyway."""
+    """Powers of two to divide by before squaring, one for each largest magnitude; 0 where squares are safe anyway."""
     exponent = np.frexp(peaks)[1]
     return np.where(np.abs(exponent) < 300, 0, exponent)
 
 
 def solve(points: Points, k: int, dtype: np.dtype[np.generic]) -> Solution:
-    """Cluster every row of points, each of which has more than k, into k clusters with centroids of element type `dtype`."""
+    """Cluster every row of points, each of which has more than k, with centroids of element type `dtype`."""
     heads = np.zeros(points.value.shape, dtype=np.bool_)
     heads[:, 0] = True
-    best, doubtful = _attempt(points, heads, k, dtype)
+    if k == 1:
+        return settle(points, _widest_gaps(points, k), dtype)
+    best, doubtful, coarse = _attempt(points, heads, k, dtype)
     rows = np.flatnonzero(doubtful)
-    for _ in range(k - 1):
+    for _ in range(k):
         if rows.size == 0:
             break
         part = points.subset(rows)
-        by_gaps = settle(part, _widest_gaps(part, k), dtype)
-        _keep_better(best, rows, by_gaps)
-        finer = heads[rows]
-        finer[:, 1:] |= np.diff(part.value, axis=1) > np.sqrt(2.0 * best.cost[rows])[:, np.newaxis] * (1.0 + 1e-9)
-        islands = np.count_nonzero(finer, axis=1)
-        grown = islands > np.count_nonzero(heads[rows], axis=1)
-        grown &= islands <= k  # more can only come from a cost that underflowed
+        _keep_better(best, rows, settle(part, _widest_gaps(part, k), dtype))
+        finer, grown = _islands(part, heads[rows], best.cost[rows], k)
         rows = rows[grown]
         if rows.size == 0:
             break
         heads[rows] = finer[grown]
-        found, doubtful = _attempt(points.subset(rows), heads[rows], k, dtype)
+        found, doubtful, coarse[rows] = _attempt(points.subset(rows), heads[rows], k, dtype)
         _keep_better(best, rows, found)
         rows = rows[doubtful]
+    rows = np.flatnonzero(coarse)
+    if rows.size > 0:
+        found = _attempt(points.subset(rows), heads[rows], k, dtype, rounded=True)[0]
+        _keep_better(best, rows, found)
     return best
 
 
-def _attempt(points: Points, heads: Array, k: int, dtype: np.dtype[np.generic]) -> tuple[Solution, Array]:
-    """One solution of every row, and whether its prefix sums were too coarse to be trusted."""
+def _attempt(
+    points: Points, heads: Array, k: int, dtype: np.dtype[np.generic], *, rounded: bool = False
+) -> tuple[Solution, Array, Array]:
+    """One solution of every row; whether its prefix sums are to be doubted; whether its centroids are coarse."""
     prefix = prefix_of(points, heads)
-    solution = settle(points, _cuts(points, prefix, heads, k, dtype), dtype)
+    if rounded and points.value.shape[1] <= _FEW_POINTS:
+        start = cuts = try_all(prefix, k, dtype)
+    else:
+        positions = even_cuts(points, heads, max(BINS_PER_CLUSTER * k, LEAST_BINS))
+        start, reach = _bin_cuts(prefix, positions, k, dtype if rounded else None)
+        cuts = slide(prefix, start, reach, dtype)
+    solution = settle(points, cuts, dtype)
     noise = np.finfo(np.float64).eps * np.sqrt(points.size) * prefix.square[:, -1]
-    return solution, noise > _TRUSTED * solution.cost
+    return solution, noise > _TRUSTED * solution.cost, _lost(prefix, start, dtype) > _UNNOTICED * solution.cost
+
+
+def _bin_cuts(prefix: Prefix, positions: Array, k: int, dtype: np.dtype[np.generic] | None) -> tuple[Array, Array]:
+    """Best cuts (rows, k + 1) at the edges of bins, and for each inner one how far it is to the edges two bins away."""
+    last = positions.shape[1] - 1
+    bins = divide(prefix, positions, k, dtype)
+    cuts = np.take_along_axis(positions, bins, axis=1)
+    above = np.take_along_axis(positions, np.minimum(bins + 2, last), axis=1) - cuts
+    below = cuts - np.take_along_axis(positions, np.maximum(bins - 2, 0), axis=1)
+    return cuts, np.maximum(above, below)[:, 1:-1]
+
+
+def _lost(prefix: Prefix, cuts: Array, dtype: np.dtype[np.generic]) -> Array:
+    """Every row's cost of rounding the centroids of these clusters."""
+    count, total = (np.diff(np.take_along_axis(sums, cuts, axis=1), axis=1) for sums in (prefix.count, prefix.total))
+    mean = total / np.maximum(count, 1.0) + np.take_along_axis(prefix.centre, cuts[:, 1:], axis=1)
+    return np.asarray(rounding_cost(mean, count, dtype).sum(axis=1))
+
+
+def _islands(points: Points, heads: Array, cost: Array, k: int) -> tuple[Array, Array]:
+    """Heads of the islands that solutions of this cost prove, and in which rows there are more of them than before."""
+    finer = heads.copy()
+    # 1e-9: the cost is rounded too.
+    finer[:, 1:] |= np.diff(points.value, axis=1) > (np.sqrt(2.0 * cost) * (1.0 + 1e-9))[:, np.newaxis]
+    number = np.count_nonzero(finer, axis=1)
+    # More than k can only come from a cost that underflowed.
+    return finer, (number > np.count_nonzero(heads, axis=1)) & (number <= k)
 
 
 def _keep_better(best: Solution, rows: Array, found: Solution) -> None:
@@ -101,165 +153,13 @@ def _keep_better(best: Solution, rows: Array, found: Solution) -> None:
 
 def _widest_gaps(points: Points, k: int) -> Array:
     rows, n = points.value.shape
-    gaps = np.diff(points.value, axis=1)
-    inner = np.sort(np.argpartition(gaps, n - k, axis=1)[:, n - k :], axis=1) + 1
+    gaps = np.diff(points.value, axis=1, append=points.value[:, -1:])
+    inner = np.sort(np.argpartition(gaps, n - k, axis=1)[:, n - k + 1 :], axis=1) + 1
     return np.concatenate((np.zeros((rows, 1), dtype=np.intp), inner, np.full((rows, 1), n)), axis=1)
 
 
-def _cuts(points: Points, prefix: Prefix, heads: Array, k: int, dtype: np.dtype[np.generic]) -> Array:
-    rows, n = points.value.shape
-    if k == 1:
-        return np.repeat(np.array([[0, n]]), rows, axis=0)
-    positions = even_cuts(points, heads, max(BINS_PER_CLUSTER * k, LEAST_BINS))
-    bins = _divide(prefix, positions, k)
-    last = positions.shape[1] - 1
-    cuts = np.take_along_axis(positions, bins, axis=1)
-    above = np.take_along_axis(positions, np.minimum(bins + 2, last), axis=1) - cuts
-    below = cuts - np.take_along_axis(positions, np.maximum(bins - 2, 0), axis=1)
-    return _slide(prefix, cuts, np.maximum(above, below)[:, 1:-1], dtype)
-
-
-def _divide(prefix: Prefix, positions: Array, k: int) -> Array:
-    """Exact best k clusters of the bins between `positions`; the result is (rows, k + 1) indices into them."""
-    rows, width = positions.shape
-    count, total, square, start = (
-        np.take_along_axis(sums, positions, axis=1)
-        for sums in (prefix.count, prefix.total, prefix.square, prefix.start)
-    )
-    index = np.arange(width)
-    # A bin's left neighbour may start an island that is itself a position: the island's start, as an index of positions.
-    begins = np.zeros((rows, width), dtype=np.intp)
-    begins[:, 1:] = np.maximum.accumulate(np.where(start[:, 1:] == positions[:, :-1], index[:-1], 0), axis=1)
-    cost = square - total * total / np.maximum(count, 1.0)
-    cost[begins > 0] = np.inf
-    splits = [begins]
-    for _ in range(k - 1):
-        least, split = _layer(cost - square, count, total, begins, splits[-1])
-        cost = least + square
-        splits.append(split)
-    cuts = np.zeros((rows, k + 1), dtype=np.intp)
-    cuts[:, k] = width - 1
-    for cluster in range(k - 1, 0, -1):
-        cuts[:, cluster] = splits[cluster][np.arange(rows), cuts[:, cluster + 1]]
-    return cuts
-
-
-def _layer(left_cost: Array, count: Array, total: Array, begins: Array, earlier: Array) -> tuple[Array, Array]:
-    """One more cluster: for every right end the least cost, and the left end of the last cluster.
-
-    The best left end never moves left as the right end moves right (so the halfway point bounds both halves), nor when a cluster is
-    added (so the layer before bounds it from below).
-    """
-    rows, width = count.shape
-    span = 1 << (width - 1).bit_length()
-    split = np.full((rows, span + 1), width - 1)
-    split[:, 0] = 0
-    least = np.empty((rows, width))
-    least[:, 0] = left_cost[:, 0]
-    half = span // 2
-    while half > 0:
-        right = np.arange(half, width, 2 * half)
-        low = np.maximum(np.maximum(split[:, right - half], earlier[:, right]), begins[:, right])
-        high = np.minimum(split[:, right + half], right)
-        np.minimum(low, high, out=low)
-        least[:, right], split[:, right] = _best_left(left_cost, count, total, right, low, high)
-        half //= 2
-    return least, split[:, :width]
-
-
-def _best_left(
-    left_cost: Array, count: Array, total: Array, right: Array, low: Array, high: Array
-) -> tuple[Array, Array]:
-    """For every right end the best left end between `low` and `high`, over ragged ranges laid out one after the other."""
-    rows, width = count.shape
-    base = (np.arange(rows) * width)[:, np.newaxis]
-    length = (high - low + 1).reshape(-1)
-    first = np.cumsum(length) - length
-    left = np.repeat((low + base).reshape(-1) - first, length)
-    left += np.arange(left.size)
-    value = np.repeat(total[:, right].reshape(-1), length)
-    value -= total.reshape(-1)[left]
-    value *= value
-    members = np.repeat(count[:, right].reshape(-1), length)
-    members -= count.reshape(-1)[left]
-    value /= np.maximum(members, 1.0, out=members)
-    np.subtract(left_cost.reshape(-1)[left], value, out=value)
-    least = np.minimum.reduceat(value, first)
-    hits = np.flatnonzero(value <= np.repeat(least, length))
-    best = left[hits[np.searchsorted(hits, first)]].reshape(low.shape) - base
-    return least.reshape(low.shape), best
-
-
-def _slide(prefix: Prefix, cuts: Array, reach: Array, dtype: np.dtype[np.generic]) -> Array:
-    """Best cuts within a window around every cut, again and again with narrower windows down to single points.
-
-    Args:
-        prefix: prefix sums over n points.
-        cuts: (rows, k + 1) positions, from 0 to n.
-        reach: (rows, k - 1) how far to look on either side of each inner cut.
-        dtype: element type of the centroids.
-    """
-    rows, n = prefix.count.shape[0], prefix.count.shape[1] - 1
-    offsets = np.arange(-_REACH, _REACH + 1)
-    reach = np.maximum(reach, _REACH)
-    ends = np.zeros((rows, 1, offsets.size), dtype=np.intp)
-    for _ in range(_SLIDES):
-        inner = cuts[:, 1:-1, np.newaxis] + offsets * reach[:, :, np.newaxis] // _REACH
-        candidates = np.concatenate((ends, np.clip(inner, 0, n), ends + n), axis=1)
-        chosen = _best_path(_window_costs(prefix, candidates, dtype))
-        moved = np.take_along_axis(candidates, chosen[:, :, np.newaxis], axis=2)[:, :, 0]
-        settled = np.array_equal(moved, cuts) and bool(np.all(reach == _REACH))
-        cuts = moved
-        if settled:
-            break
-        at_edge = np.abs(chosen[:, 1:-1] - _REACH) == _REACH
-        reach = np.where(at_edge, reach, np.maximum(reach * 2 // _REACH, _REACH))
-    return cuts
-
-
-def _window_costs(prefix: Prefix, candidates: Array, dtype: np.dtype[np.generic]) -> Array:
-    """Cost of the cluster from every candidate to every one of the next cut: (rows, k, candidates, candidates)."""
-    rows = np.arange(prefix.count.shape[0])[:, np.newaxis, np.newaxis]
-    left, right = candidates[:, :-1, :, np.newaxis], candidates[:, 1:, np.newaxis, :]
-
-    def between(sums: Array) -> Array:
-        at: Array = sums[rows, candidates]
-        return np.asarray(at[:, 1:, np.newaxis, :] - at[:, :-1, :, np.newaxis])
-
-    count, total, cost = between(prefix.count), between(prefix.total), between(prefix.square)
-    np.maximum(count, 1.0, out=count)
-    mean = total / count
-    cost -= mean * total
-    if dtype != np.dtype(np.float64):
-        mean += prefix.centre[rows, candidates[:, 1:]][:, :, np.newaxis, :]
-        # Outside an island's own clusters the mean is meaningless, and may not fit the element type; such clusters are banned below.
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean -= mean.astype(dtype).astype(np.float64)
-            cost += mean * mean * count
-    banned = prefix.start[rows, candidates[:, 1:]][:, :, np.newaxis, :] > left
-    banned |= left > right
-    cost[banned] = np.inf
-    return cost
-
-
-def _best_path(costs: Array) -> Array:
-    """Cheapest chain through `costs` (rows, k, candidates, candidates), as (rows, k + 1) candidate numbers."""
-    rows, k, width = costs.shape[:3]
-    path = np.full((rows, k + 1), width // 2)
-    so_far = costs[:, 0, width // 2, :]
-    came_from: list[Array] = []
-    for cluster in range(1, k):
-        through = so_far[:, :, np.newaxis] + costs[:, cluster]
-        came = np.argmin(through, axis=1)
-        so_far = np.take_along_axis(through, came[:, np.newaxis, :], axis=1)[:, 0]
-        came_from.append(came)
-    for cluster in range(k - 1, 0, -1):
-        path[:, cluster] = came_from[cluster - 1][np.arange(rows), path[:, cluster + 1]]
-    return path
-
-
 def settle(points: Points, cuts: Array, dtype: np.dtype[np.generic]) -> Solution:
-    """Lloyd steps from `cuts` until they stay: rounded mean of every cluster, then every point to the nearest of them."""
+    """Lloyd steps from `cuts` until they stay: rounded mean of every cluster, then every point to its nearest."""
     for _ in range(_STEPS):
         centroids = _means(points, cuts, dtype)
         moved = cuts.copy()
@@ -286,7 +186,7 @@ def _means(points: Points, cuts: Array, dtype: np.dtype[np.generic]) -> Array:
     low = np.take_along_axis(points.value, np.minimum(left, n - 1), axis=1)
     high = np.take_along_axis(points.value, np.maximum(right - 1, 0), axis=1)
     filled = right > left
-    first = (left + (np.arange(rows) * n)[:, np.newaxis])[filled]
+    first = (left + (indices(0, rows) * n)[:, np.newaxis])[filled]
     weight, total = np.zeros(left.shape), np.zeros(left.shape)
     weight[filled] = np.add.reduceat(points.weight.reshape(-1), first)
     # Relative to the lowest member: exact for a single one, and no digits are lost far away from zero.
@@ -297,17 +197,4 @@ def _means(points: Points, cuts: Array, dtype: np.dtype[np.generic]) -> Array:
     used = weight > 0.0
     mean = np.take_along_axis(mean, np.argsort(~used, axis=1, kind="stable"), axis=1)
     number = np.count_nonzero(used, axis=1)[:, np.newaxis]
-    return np.take_along_axis(mean, np.minimum(np.arange(mean.shape[1]), number - 1), axis=1)
-
-
-def midpoints(centroids: Array) -> Array:
-    """Where the nearest centroid changes, (rows, k - 1): a value belongs to the lower one up to and including the midpoint.
-
-    Infinite between equal centroids, so that only the first of them is used.
-    """
-    low, high = centroids[:, :-1], centroids[:, 1:]
-    with np.errstate(over="ignore"):
-        both = low + high
-    middle = np.where(np.isfinite(both), 0.5 * both, 0.5 * low + 0.5 * high)
-    middle = np.where(middle >= high, low, middle)  # neighbours, between which there is nothing
-    return np.where(low == high, np.inf, middle)
+    return np.take_along_axis(mean, np.minimum(indices(0, mean.shape[1]), number - 1), axis=1)

@@ -1,11 +1,12 @@
 """One-dimensional k-means, within 0.1 % of the least possible distortion.
 
-Rows that fit are sorted and solved from their own values; larger ones are first summed up in bins (`_kmeans_bins`). Points are cut by
-exact dynamic programming on bins and refined down to single values (`_kmeans_search`). Values are then labelled by counting, for each,
-the midpoints below it: k - 1 comparisons, but of the kind a processor does many at once, which beats a binary search up to k = 256.
+Rows that fit are sorted and solved from their own values; larger ones are first summed up in bins (`_kmeans_bins`).
+Points are cut by exact dynamic programming on bins and refined down to single values (`_kmeans_search`). Values are
+then labelled by counting, for each, the midpoints below it: k - 1 comparisons, but of the kind a processor does many
+at once, which beats a binary search up to k = 256.
 
-Sources: Wang and Song 2011, "Ckmeans.1d.dp: Optimal k-means Clustering in One Dimension by Dynamic Programming"; Gronlund et al. 2017,
-"Fast Exact k-Means, k-Medians and Bregman Divergence Clustering in 1D", arXiv:1701.07204.
+Sources: Wang and Song 2011, "Ckmeans.1d.dp: Optimal k-means Clustering in One Dimension by Dynamic Programming";
+Gronlund et al. 2017, "Fast Exact k-Means, k-Medians and Bregman Divergence Clustering in 1D", arXiv:1701.07204.
 """
 
 from collections.abc import Iterator
@@ -16,8 +17,8 @@ import numpy as np
 from graphshrink.errors import InternalError
 from graphshrink.ir.types import Array
 from graphshrink.solvers._kmeans_bins import centroids_of_large, checked, readable
-from graphshrink.solvers._kmeans_points import points_of
-from graphshrink.solvers._kmeans_search import centroids_of, midpoints
+from graphshrink.solvers._kmeans_points import midpoints, points_of
+from graphshrink.solvers._kmeans_search import centroids_of
 
 _ELEMENT_TYPES = ("float16", "bfloat16", "float32", "float64")
 _LARGE_ROW = 1 << 20  # rows with more values are not sorted as a whole
@@ -32,9 +33,11 @@ class Clusters:
     """Every row's centroids, and which of them each value belongs to.
 
     Attributes:
-        centroids: (groups, k) in the input's element type, ascending. Each is the mean of its members, rounded. Where fewer than k are
-            used, the last one is repeated (and never named by a label); in an empty row they are all 0.
-        labels: uint8, the shape of the input: index of the nearest centroid in the value's row, the lower one of two equally near.
+        centroids: (groups, k) in the input's element type, ascending. Each is the mean of its members, rounded. Where
+            fewer than k are used, the last one is repeated (and no label names the copies); in an empty row they are
+            all 0.
+        labels: uint8, the shape of the input: index of the nearest centroid in the value's row, the lower of two
+           equally near.
         distortion: (groups,) float64, sum of squared distances of the values to their centroids.
     """
 
@@ -46,12 +49,13 @@ class Clusters:
 def cluster_rows(rows: Array, k: int) -> Clusters:
     """Cluster every row by itself.
 
-    1. A row with at most k distinct values is reproduced exactly (0.0 for -0.0), so clustering a result again changes nothing.
+    1. A row with at most k distinct values is reproduced exactly (0.0 for -0.0), so clustering a result again changes
+       nothing.
     2. Otherwise the distortion is within 0.1 % of the least possible with centroids of the input's element type.
     3. The result depends on the input alone: not on threads, not on a random state.
 
-    In a row of more than 2**20 values a centroid is the mean of bins, which differ from its members by at most a few values next to
-    its ends.
+    In a row of more than 2**20 values a centroid may be the mean of slightly other values than its members: bins next
+    to its ends count as a whole.
 
     Args:
         rows: (groups, n), finite, of element type float16, bfloat16, float32 or float64.
@@ -62,7 +66,7 @@ def cluster_rows(rows: Array, k: int) -> Clusters:
     if rows.dtype.name not in _ELEMENT_TYPES:
         raise InternalError(f"k-means: element type {rows.dtype}: need one of {', '.join(_ELEMENT_TYPES)}")
     groups, n = rows.shape
-    result = Clusters(np.zeros((groups, k), rows.dtype), np.zeros(rows.shape, np.uint8), np.zeros(groups))
+    result = Clusters(np.zeros((groups, k), rows.dtype), np.zeros(rows.shape, np.uint8), np.zeros((groups,)))
     if rows.size == 0:
         return result
     for batch in _batches(groups, n, k):
@@ -77,7 +81,7 @@ def cluster_rows(rows: Array, k: int) -> Clusters:
 
 
 def cluster(values: Array, k: int) -> Clusters:
-    """Cluster all values of an array of any shape together; see `cluster_rows`. The labels have the shape of `values`."""
+    """Cluster all values of an array together; see `cluster_rows`. The labels have the shape of `values`."""
     found = cluster_rows(values.reshape(1, -1), k)
     return Clusters(found.centroids, found.labels.reshape(values.shape), found.distortion)
 
@@ -108,7 +112,7 @@ def _label(rows: Array, centroids: Array, labels: Array) -> Array:
 
 
 def _limits(centroids: Array, dtype: np.dtype[np.generic]) -> Array:
-    """The midpoints, rounded down to the values' element type, in which comparing with them is as good as with the midpoints."""
+    """The midpoints, rounded down to the values' element type: no value lies between, so comparing is as good."""
     exact = midpoints(centroids)
     rounded = exact.astype(dtype)
     return np.where(rounded > exact, np.nextafter(rounded, dtype.type(-np.inf)), rounded)

@@ -1,0 +1,336 @@
+"""compile: load -> run passes -> encode -> write -> verify -> report."""
+
+import math
+import shutil
+import tempfile
+import time
+import weakref
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import onnx
+
+from graphshrink.calibration.random_inputs import random_samples
+from graphshrink.calibration.ranges import input_ranges
+from graphshrink.calibration.samples import Samples
+from graphshrink.calibration.sources import Source, open_samples, split
+from graphshrink.encodings import Policy, Stored, encode_graph, policy_named
+from graphshrink.errors import InternalError, JudgeError, UsageError, VerificationError
+from graphshrink.ir.graph import Graph
+from graphshrink.ir.tensor import ExternalData, T
+from graphshrink.ir.weight import Weight, constants, weights
+from graphshrink.metrics.size import sha256
+from graphshrink.onnx_io.emit import Staged, emit, stage
+from graphshrink.onnx_io.load import load
+from graphshrink.onnx_io.recheck import check_written
+from graphshrink.onnx_io.runtime import Runtime
+from graphshrink.ops import why_not_a_weight
+from graphshrink.passing.base import Context, Pass, Progress, Selection
+from graphshrink.passing.judge import Judge, written
+from graphshrink.passing.pipeline import PassRecord, missed, run_passes
+from graphshrink.registry import passes_from
+from graphshrink.report.ledger import Facts, Model, Verification, build_report
+from graphshrink.verify import Original, compare_files, first
+
+DEFAULT_PASSES: Final = "weight-sharing{bits=8}"
+DEFAULT_MAX_ERROR: Final = 0.1
+_RANDOM_SAMPLES: Final = 10
+
+# How far an encoded file may be from the same weights stored plainly. The weights are equal bit for bit; ONNX Runtime may still fuse and order
+# the two graphs differently, which costs rounding, more of it in half precision.
+_TOLERANCE: Final = 1e-4
+_HALF_TOLERANCE: Final = 1e-2
+_HALF: Final = (T.FLOAT16, T.BFLOAT16)
+_EMISSION_SAMPLES: Final = 4
+
+ModelLike: TypeAlias = str | PathLike[str] | onnx.ModelProto
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a compilation is asked to do; the command line and `compile` share it."""
+
+    passes: tuple[Pass, ...]
+    calibration: Source | None = None
+    samples: int = 128
+    max_error: float | None = None
+    encoding: Policy = "fast"
+    selection: Selection = Selection()
+    seed: int = 0
+    jobs: int = 1
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: dict[str, tuple[int, ...]]())
+    providers: tuple[str, ...] = ("CPUExecutionProvider",)
+    external_data: bool | None = None
+    verify: bool = True
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the report."""
+        return {
+            "passes": [{"name": step.name, **asdict(step)} for step in self.passes],  # type: ignore[call-overload]
+            "samples": self.samples,
+            "max_error": self.max_error,
+            "encoding": self.encoding,
+            "include": list(self.selection.include),
+            "exclude": list(self.selection.exclude),
+            "seed": self.seed,
+            "input_shapes": {name: list(shape) for name, shape in self.input_shapes.items()},
+            "providers": list(self.providers),
+            "save_as_external_data": self.external_data,
+            "verify": self.verify,
+        }
+
+
+@dataclass(slots=True, weakref_slot=True)
+class Compiled:
+    """A compressed model that was verified, and what is known about it.
+
+    Attributes:
+        report: as docs/report.md describes it.
+        missed: what was asked for and could not be done, as lines for people.
+    """
+
+    report: dict[str, Any]
+    missed: list[str]
+    _plain: Graph
+    _graph: Graph
+    _staged: Staged
+    _external: bool | None
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The model as a protobuf message."""
+        return emit(self._graph)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the model, atomically: the path holds what it held before, or the whole new model.
+
+        Raises:
+            GraphshrinkError: the path cannot be written.
+        """
+        staged = stage(self._graph, Path(path), external=self._external)
+        try:
+            if staged.data is None and sha256([staged.model]) != sha256([self._staged.model]):
+                raise InternalError("the written file is not the one that was verified")
+            if staged.data is not None:  # its name, which follows the model's, is part of the model file
+                check_written(staged.model, self._plain)
+            staged.commit()
+        finally:
+            staged.discard()
+
+
+def compile(
+    model: ModelLike,
+    passes: str = DEFAULT_PASSES,
+    *,
+    calibration: Source | None = None,
+    samples: int = 128,
+    max_error: float | None = None,
+    encoding: str = "fast",
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    seed: int = 0,
+    jobs: int = 1,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    providers: Iterable[str] = ("CPUExecutionProvider",),
+    save_as_external_data: bool | None = None,
+    verify: bool = True,
+    progress: Progress | None = None,
+) -> Compiled:
+    """Compress a model and verify the result against the original in ONNX Runtime.
+
+    Args:
+        model: a path, or a model in memory.
+        passes: what to do, such as "weight-sharing{bits=4}"; "none" for nothing.
+        calibration: sample inputs; see `graphshrink.calibration.sources`. Without them the outputs are compared on random inputs.
+        samples: how many samples to use at most; 80 % to fit, 20 % to judge.
+        max_error: bound on the error of every output, ||Y' - Y|| / ||Y||; 0.1 by default, and without sample inputs no bound by default.
+        encoding: how weights are stored: "plain", "fast" or "small".
+        include, exclude: glob patterns over weights, and names and types of the operators that use them.
+        seed: of every random choice.
+        jobs: how many threads may work at once; the result does not depend on it.
+        input_shapes: shapes to run inputs of unknown size with, by name.
+        providers: ONNX Runtime's execution providers.
+        save_as_external_data: keep weights in a file of their own; None decides by size.
+        verify: False skips everything that runs the model.
+        progress: called with (what is being done, steps done, steps in all).
+
+    Raises:
+        GraphshrinkError: see `graphshrink.errors`; nothing was written.
+    """
+    options = Options(
+        tuple(passes_from(passes)),
+        calibration,
+        samples,
+        max_error,
+        policy_named(encoding),
+        Selection(tuple(include), tuple(exclude)),
+        seed,
+        jobs,
+        input_shapes or {},
+        tuple(providers),
+        save_as_external_data,
+        verify,
+    )
+    return compile_with(model, options, progress or (lambda stage, done, total: None))
+
+
+def compile_with(model: ModelLike, options: Options, progress: Progress) -> Compiled:
+    """`compile` with its options in one object."""
+    _expect_sensible(options)
+    folder = Path(tempfile.mkdtemp(prefix="graphshrink-"))
+    try:
+        compiled = _compile(model, options, progress, folder)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    weakref.finalize(compiled, shutil.rmtree, folder, ignore_errors=True)
+    return compiled
+
+
+def _expect_sensible(options: Options) -> None:
+    if options.max_error is not None and not 0 <= options.max_error < math.inf:
+        raise UsageError(f"--max-error {options.max_error}: give a number from 0")
+    for name, value, least in (("--samples", options.samples, 1), ("--jobs", options.jobs, 1), ("--seed", options.seed, 0)):
+        if value < least:
+            raise UsageError(f"{name} {value}: give a number from {least}")
+
+
+def _compile(model: ModelLike, options: Options, progress: Progress, folder: Path) -> Compiled:
+    started = time.perf_counter()
+    progress("loading", 0, 1)
+    graph = load(model)
+    path = _as_file(model, folder)
+    with Runtime(providers=options.providers) as runtime, Original(runtime, path) as original:
+        judge, source = _judge(graph, original, options)
+        context = Context(options.encoding, options.selection, progress=progress, seed=options.seed, jobs=options.jobs)
+        shrunk, records = _run_passes(graph, options, context, judge)
+        progress("encoding", 0, 1)
+        encoded, stored = _encode(shrunk, options)
+        staged = stage(encoded, folder / "model.onnx", external=options.external_data, durable=False)
+        progress("verifying", 0, 1)
+        check_written(staged.model, shrunk)
+        verification = _verify(judge, source, staged.model, shrunk, stored) if judge is not None else None
+        shapes = runtime.infer_shapes(path) if judge is not None else {}
+    facts = Facts(
+        Model(graph, _files_of(graph, path)),
+        Model(shrunk, tuple(file for file in (staged.model, staged.data) if file is not None)),
+        options.as_dict(),
+        records,
+        stored,
+        shapes,
+        verification,
+        missed([record for record, _ in records]),
+        _notes(shrunk, encoded, verification),
+        time.perf_counter() - started,
+    )
+    return Compiled(build_report(facts), list(facts.missed), shrunk, encoded, staged, options.external_data)
+
+
+def _as_file(model: ModelLike, folder: Path) -> Path:
+    """The original as a file: where it is, or for a model in memory, in the temporary folder."""
+    if not isinstance(model, onnx.ModelProto):
+        return Path(model)
+    path = folder / "original.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def _judge(graph: Graph, original: Original, options: Options) -> tuple[Judge | None, Samples | None]:
+    """The judge, with the samples it judges on; None when nothing is to be verified."""
+    if not options.verify:
+        return None, None
+    try:
+        inputs = original.session.inputs
+    except JudgeError as e:
+        raise JudgeError(f"{e} (this is the model as it came in; --no-verify compresses it unseen)") from e
+    if options.calibration is None:
+        samples = random_samples(
+            inputs, count=_RANDOM_SAMPLES, seed=options.seed, ranges=input_ranges(graph), shapes=options.input_shapes
+        )
+        bound = options.max_error
+    else:
+        samples = open_samples(options.calibration, inputs, limit=options.samples)
+        bound = DEFAULT_MAX_ERROR if options.max_error is None else options.max_error
+    original.expect_repeatable(samples)
+    return Judge(original, *split(samples), bound, options.calibration is None), samples
+
+
+def _run_passes(
+    graph: Graph, options: Options, context: Context, judge: Judge | None
+) -> tuple[Graph, list[tuple[PassRecord, int | None]]]:
+    """Run the passes; each record comes with the bytes of the model after it (None for the last: that is the output itself)."""
+    done: list[tuple[PassRecord, int | None]] = []
+    for index, step in enumerate(options.passes):
+        graph, records = run_passes(graph, [step], context, judge)
+        last = index == len(options.passes) - 1
+        done += [(record, None if last else emit(_encode(graph, options)[0]).ByteSize()) for record in records]
+    return graph, done
+
+
+def _encode(graph: Graph, options: Options) -> tuple[Graph, list[Stored]]:
+    """The graph as it will be written: a copy with its weights encoded."""
+    encoded = graph.copy()
+    return encoded, encode_graph(encoded, [weight for weight in weights(encoded) if _may_encode(weight, options)], options.encoding)
+
+
+def _may_encode(weight: Weight, options: Options) -> bool:
+    return why_not_a_weight(weight) is None and options.selection.refuses(weight) is None
+
+
+def _verify(judge: Judge, source: Samples | None, written_to: Path, shrunk: Graph, stored: list[Stored]) -> Verification:
+    """Ask every judge about the written file.
+
+    Raises:
+        VerificationError: the outputs are further from the original's than the bound.
+        JudgeError: a judge refuses the result but not the original.
+        InternalError: the encoded file computes something else than its plain weights do.
+    """
+    runtime = judge.original.runtime
+    complaint = runtime.check(judge.original.path)
+    if complaint is None and (new := runtime.check(written_to)) is not None:
+        raise JudgeError(f"the ONNX checker accepts the input but refuses the result: {new}")
+    if any(item.encoding != "plain" for item in stored):
+        _check_decoding(judge, written_to, shrunk)
+    fit, held_out = judge.verdicts(written_to)
+    if not judge.allows(held_out.worst) or not math.isfinite(held_out.worst):
+        bound = "no number at all" if judge.bound is None else f"more than the bound {judge.bound:g} (--max-error)"
+        raise VerificationError(f"the outputs differ from the original's by {held_out.worst:.3g}, {bound}; nothing was written")
+    judges = {"checker": "accepts" if complaint is None else f"refuses the input itself: {complaint}", "onnxruntime": "runs"}
+    description = source.description if source is not None else ""
+    return Verification(description, judge.random, judge.bound, fit, held_out, judges)
+
+
+def _check_decoding(judge: Judge, written_to: Path, shrunk: Graph) -> None:
+    """The second half of the emission check: the encoded file against the same weights stored plainly, in ONNX Runtime."""
+    samples = first(judge.held_out, _EMISSION_SAMPLES)
+    with written(shrunk) as plain:
+        worst = compare_files(judge.original.runtime, plain, written_to, samples).worst
+    half = any(weight.tensor.elem_type in _HALF for weight in weights(shrunk))
+    if not worst <= (_HALF_TOLERANCE if half else _TOLERANCE):
+        raise InternalError(f"the encoded model's outputs differ by {worst:.3g} from those of the same weights stored plainly")
+
+
+def _files_of(graph: Graph, path: Path) -> tuple[Path, ...]:
+    """The model file and its external data."""
+    data = {
+        tensor.data.path
+        for _, scope in graph.scopes()
+        for _, tensor in constants(scope)
+        if isinstance(tensor.data, ExternalData) and tensor.data.path is not None
+    }
+    return (path, *sorted(data))
+
+
+def _notes(shrunk: Graph, encoded: Graph, verification: Verification | None) -> list[str]:
+    notes: list[str] = []
+    if verification is None:
+        notes.append("nothing was verified (--no-verify)")
+    elif verification.random:
+        notes.append("outputs were compared on random inputs, which say little about real ones; give --calibration")
+    gone = sorted({info.name for info in shrunk.inputs} - {info.name for info in encoded.inputs})
+    if gone:
+        notes.append(f"{len(gone)} encoded weights are no longer graph inputs, where this IR version had to list them: {', '.join(gone[:3])}")
+    return notes

@@ -1,0 +1,31 @@
+"""Multiply-accumulates of one inference."""
+
+from collections.abc import Mapping
+
+from graphshrink.ir.graph import Graph
+from graphshrink.ir.operator import Operator
+from graphshrink.ir.types import Dim
+from graphshrink.ops import rule_of
+from graphshrink.ops.base import Shape
+
+Known = Mapping[str, tuple[Dim, ...]]
+
+
+def macs(graph: Graph, shapes: Known) -> dict[int, int]:
+    """MACs of every operator of one scope that has any, by operator number; symbolic sizes count as 1, unknown shapes leave operators out."""
+    found = {number: count for number, operator in graph.operators() if (count := operator_macs(graph, operator, shapes)) is not None}
+    return {number: count for number, count in found.items() if count > 0}
+
+
+def operator_macs(graph: Graph, operator: Operator, shapes: Known) -> int | None:
+    """MACs of one operator; None where it is not known to have any, or a shape is missing."""
+    rule = rule_of(operator)
+    if rule is None:
+        return None
+    return rule.macs(operator, [_shape(graph, n, shapes) for n in operator.inputs], [_shape(graph, n, shapes) for n in operator.outputs])
+
+
+def _shape(graph: Graph, name: str, shapes: Known) -> Shape | None:
+    tensor = graph.constant(name) if name else None
+    dims = tensor.dims if tensor is not None else shapes.get(name)
+    return None if dims is None else tuple(d if isinstance(d, int) else 1 for d in dims)

@@ -1,0 +1,59 @@
+"""What the manager asks after every pass: how far is this graph from the original?"""
+
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from graphshrink.calibration.samples import Samples
+from graphshrink.ir.graph import Graph
+from graphshrink.onnx_io.emit import save
+from graphshrink.verify import Original, Verdict, first
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Judges graphs by their outputs on held-out samples.
+
+    Attributes:
+        original: the model to compare with.
+        fit: samples that passes may fit to.
+        held_out: samples that only judge.
+        bound: the largest error allowed; None when errors are reported and bound nothing.
+        random: whether the samples were made up.
+    """
+
+    original: Original
+    fit: Samples
+    held_out: Samples
+    bound: float | None
+    random: bool = False
+
+    def error(self, graph: Graph, *, samples: int | None = None) -> float:
+        """The worst output error of a graph with its weights plain, on the held-out samples or the first few of them.
+
+        Raises:
+            JudgeError: the graph does not run.
+        """
+        chosen = self.held_out if samples is None else first(self.held_out, samples)
+        with written(graph) as path:
+            return self.original.compare(path, chosen).worst
+
+    def verdicts(self, path: Path) -> tuple[Verdict, Verdict]:
+        """A written model on the samples to fit and on those held out."""
+        held_out = self.original.compare(path, self.held_out)
+        return (held_out if self.fit is self.held_out else self.original.compare(path, self.fit)), held_out
+
+    def allows(self, error: float) -> bool:
+        """Whether an error is within the bound; NaN and infinity never are."""
+        return self.bound is None or error <= self.bound
+
+
+@contextmanager
+def written(graph: Graph) -> Generator[Path]:
+    """A graph as a model file that exists for a moment."""
+    with tempfile.TemporaryDirectory(prefix="graphshrink-") as folder:
+        path = Path(folder) / "model.onnx"
+        save(graph, path, durable=False)
+        yield path

@@ -1,0 +1,91 @@
+"""Running passes, none of which is trusted: after each one the graph is checked, the outputs are compared, and what breaks is undone."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from graphshrink.errors import InternalError, JudgeError, ModelError
+from graphshrink.ir.check import check
+from graphshrink.ir.graph import Graph
+from graphshrink.passing.backoff import back_off
+from graphshrink.passing.base import Context, Pass, PassResult, Skipped
+from graphshrink.passing.judge import Judge
+
+
+@dataclass(frozen=True, slots=True)
+class PassRecord:
+    """One pass as it went.
+
+    Attributes:
+        name, options: the pass.
+        result: what it did to each layer.
+        error: worst output error against the original after this pass; None when nothing was measured.
+        seconds: wall time, checks included.
+        backed_off: whether some layers got milder settings than asked for.
+        rolled_back: why nothing of it is left, or None.
+    """
+
+    name: str
+    options: dict[str, Any]
+    result: PassResult
+    error: float | None
+    seconds: float
+    backed_off: bool = False
+    rolled_back: str | None = None
+
+
+def run_passes(graph: Graph, passes: Sequence[Pass], context: Context, judge: Judge | None) -> tuple[Graph, list[PassRecord]]:
+    """Run passes in order.
+
+    Args:
+        graph: the model; not changed.
+        passes: what to run.
+        context: what passes are given.
+        judge: compares outputs after each pass; None to trust them.
+
+    Returns:
+        The transformed graph, and how every pass went.
+    """
+    records: list[PassRecord] = []
+    for step in passes:
+        started = time.perf_counter()
+        graph, record = _run_one(graph, step, context, judge, started)
+        records.append(record)
+    return graph, records
+
+
+def _run_one(before: Graph, step: Pass, context: Context, judge: Judge | None, started: float) -> tuple[Graph, PassRecord]:
+    def record(result: PassResult, error: float | None, **rest: Any) -> PassRecord:
+        return PassRecord(step.name, asdict(step), result, error, time.perf_counter() - started, **rest)  # type: ignore[call-overload]
+
+    def undo(result: PassResult, reason: str) -> tuple[Graph, PassRecord]:
+        layers = {label: Skipped("rolled back") if label in set(result.changed) else outcome for label, outcome in result.layers.items()}
+        return before, record(PassResult(layers), None, rolled_back=reason)
+
+    after = before.copy()
+    result = step.run(after, context)
+    try:
+        check(after)
+    except ModelError as e:
+        raise InternalError(f"{step.name} broke the graph: {e}") from e
+    if judge is None or not result.changed:
+        return after, record(result, None)
+    context.progress(f"{step.name}: comparing outputs", 0, 1)
+    try:
+        error = judge.error(after)
+        if judge.allows(error):
+            return after, record(result, error)
+        softened = back_off(before, after, step, result, context, judge)
+    except JudgeError as e:
+        return undo(result, f"its result does not run: {e}")
+    if softened is None:
+        return undo(result, f"output error {error:.3g} is above the bound {judge.bound:g}, and milder settings did not help")
+    graph, result, error = softened
+    return graph, record(result, error, backed_off=True)
+
+
+def missed(records: Sequence[PassRecord]) -> list[str]:
+    """What was asked for and not done, as lines for the user."""
+    return [f"{record.name} was rolled back: {record.rolled_back}" for record in records if record.rolled_back is not None]
+

@@ -1,0 +1,179 @@
+"""The ledger of a compilation: what every pass and every weight cost and saved. docs/report.md is its schema."""
+
+import importlib.metadata
+import math
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from graphshrink.encodings import Stored
+from graphshrink.ir.graph import Graph
+from graphshrink.ir.tensor import StringData
+from graphshrink.ir.weight import Weight, weights
+from graphshrink.metrics.macs import Known, macs, operator_macs
+from graphshrink.metrics.output_error import OutputError
+from graphshrink.metrics.size import file_chunks, gzip_bytes, sha256
+from graphshrink.passing.base import Changed
+from graphshrink.passing.pipeline import PassRecord
+from graphshrink.verify import Verdict
+
+SCHEMA: Final = 1
+_PACKAGES: Final = ("graphshrink", "onnx", "onnxruntime", "numpy", "scipy", "networkx", "cvxpy")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One side of a compilation: the graph with its weights plain, and the files that hold it."""
+
+    graph: Graph
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What the judges said.
+
+    Attributes:
+        inputs: where the samples came from.
+        random: whether they were made up.
+        bound: the largest error allowed, or None.
+        fit, held_out: figures on the samples that passes could fit to, and on the others.
+        judges: what each judge said.
+    """
+
+    inputs: str
+    random: bool
+    bound: float | None
+    fit: Verdict
+    held_out: Verdict
+    judges: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything a report is made of."""
+
+    before: Model
+    after: Model
+    options: Mapping[str, Any]
+    records: Sequence[tuple[PassRecord, int | None]]
+    stored: Sequence[Stored]
+    shapes: Known
+    verification: Verification | None
+    missed: Sequence[str]
+    notes: Sequence[str]
+    seconds: float
+
+
+def build_report(facts: Facts) -> dict[str, Any]:
+    """The ledger as plain data, ready for JSON."""
+    report = {
+        "schema": SCHEMA,
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "options": dict(facts.options),
+        "input": _side(facts.before, facts.shapes),
+        "output": _side(facts.after, facts.shapes),
+        "passes": [_pass(record, size) for record, size in facts.records],
+        "layers": _layers(facts),
+        "verification": None if facts.verification is None else _verification(facts.verification),
+        "missed": list(facts.missed),
+        "notes": list(facts.notes),
+        "seconds": round(facts.seconds, 3),
+    }
+    plain: dict[str, Any] = _plain(report)
+    return plain
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _side(model: Model, shapes: Known) -> dict[str, Any]:
+    return {
+        "bytes": sum(path.stat().st_size for path in model.files),
+        "gzip_bytes": gzip_bytes(file_chunks(model.files)),
+        "sha256": sha256(model.files),
+        "parameters": sum(weight.tensor.size for weight in weights(model.graph) if not isinstance(weight.tensor.data, StringData)),
+        "macs": sum(macs(model.graph, shapes).values()) if shapes else None,
+    }
+
+
+def _pass(record: PassRecord, size: int | None) -> dict[str, Any]:
+    return {
+        "name": record.name,
+        "options": record.options,
+        "bytes": size,
+        "error": record.error,
+        "seconds": round(record.seconds, 3),
+        "backed_off": record.backed_off,
+        "rolled_back": record.rolled_back,
+        "layers": {label: asdict(outcome) for label, outcome in record.result.layers.items()},
+    }
+
+
+def _layers(facts: Facts) -> list[dict[str, Any]]:
+    stored = {item.label: item for item in facts.stored}
+    reasons = _reasons(record for record, _ in facts.records)
+    return [_layer(weight, stored.get(weight.label), facts.shapes, reasons.get(weight.label)) for weight in weights(facts.after.graph)]
+
+
+def _reasons(records: Iterable[PassRecord]) -> dict[str, str]:
+    """What was done to each layer, or why nothing was."""
+    said: dict[str, list[str]] = {}
+    for record in records:
+        for label, outcome in record.result.layers.items():
+            text = outcome.detail if isinstance(outcome, Changed) else f"left alone: {outcome.reason}"
+            said.setdefault(label, []).append(f"{record.name}: {text}")
+    return {label: "; ".join(texts) for label, texts in said.items()}
+
+
+def _layer(weight: Weight, stored: Stored | None, shapes: Known, reason: str | None) -> dict[str, Any]:
+    counts = [operator_macs(use.graph, use.operator, shapes) for use in weight.uses] if shapes else []
+    known = [count for count in counts if count is not None]
+    text = isinstance(weight.tensor.data, StringData)
+    return {
+        "label": weight.label,
+        "operators": sorted({use.operator.op_type for use in weight.uses}),
+        "shape": list(weight.tensor.dims),
+        "parameters": weight.tensor.size,
+        "macs": sum(known) if known else None,
+        "encoding": "plain" if stored is None else stored.encoding,
+        "plain_bytes": weight.tensor.nbytes if stored is None else stored.plain_bytes,
+        "stored_bytes": weight.tensor.nbytes if stored is None else stored.stored_bytes,
+        "gzip_bytes": None if text else gzip_bytes(part.buffer for part in (stored.parts if stored is not None else (weight.tensor,))),
+        "done": reason,
+    }
+
+
+def _verification(verification: Verification) -> dict[str, Any]:
+    return {
+        "inputs": verification.inputs,
+        "random": verification.random,
+        "bound": verification.bound,
+        "fit": _verdict(verification.fit),
+        "held_out": _verdict(verification.held_out),
+        "judges": dict(verification.judges),
+    }
+
+
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    return {"error": verdict.worst, "samples": verdict.samples, "outputs": figures(verdict.outputs)}
+
+
+def figures(outputs: Mapping[str, OutputError]) -> dict[str, Any]:
+    """Figures of outputs as plain data."""
+    return {name: asdict(error) for name, error in outputs.items()}
+
+
+def _plain(value: Any) -> Any:
+    """JSON knows neither infinity nor NaN: they become text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,131 @@
+"""Comparing models by their outputs, side by side in ONNX Runtime."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from graphshrink.calibration.samples import Indexed, Samples
+from graphshrink.errors import CalibrationError, JudgeError
+from graphshrink.ir.types import Feeds
+from graphshrink.metrics.output_error import OutputComparison, OutputError
+from graphshrink.onnx_io.runtime import Runtime, Session
+
+_CACHED_BYTES: Final = 256 << 20
+"""Outputs of the original up to this much are kept, so that it need not run again for every candidate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How far a model's outputs are from another's over some samples.
+
+    Attributes:
+        outputs: figures for every output.
+        worst: the largest error of any output; see `OutputError.error`.
+        samples: how many samples were compared.
+    """
+
+    outputs: dict[str, OutputError]
+    worst: float
+    samples: int
+
+
+def compare_files(runtime: Runtime, expected: Path, actual: Path, samples: Samples) -> Verdict:
+    """Run two models on the same samples.
+
+    Raises:
+        JudgeError: one of them does not run.
+    """
+    with Original(runtime, expected) as original:
+        return original.compare(actual, samples)
+
+
+@dataclass(slots=True)
+class _Remembered:
+    """Outputs for samples by index; holding the samples keeps their identity from being given to others."""
+
+    samples: Samples
+    outputs: dict[int, Feeds] = field(default_factory=lambda: dict[int, Feeds]())
+
+
+@dataclass(slots=True)
+class Original:
+    """The model that everything is compared with; its session stays open and its outputs are remembered.
+
+    Attributes:
+        runtime: where models run.
+        path: the model file.
+    """
+
+    runtime: Runtime
+    path: Path
+    _session: Session | None = None
+    _outputs: dict[int, _Remembered] = field(default_factory=lambda: dict[int, _Remembered]())
+    _cached: int = 0
+
+    @property
+    def session(self) -> Session:
+        """The running original, opened when first needed."""
+        if self._session is None:
+            self._session = self.runtime.open(self.path)
+        return self._session
+
+    def compare(self, candidate: Path, samples: Samples) -> Verdict:
+        """Compare a candidate's outputs with the original's.
+
+        Raises:
+            JudgeError: one of the models does not run, or takes other inputs.
+        """
+        comparison = OutputComparison()
+        with self.runtime.open(candidate) as session:
+            for index, feeds in _numbered(samples):
+                comparison.add(self._expected(samples, index, feeds), session.run(feeds))
+        return Verdict(comparison.results(), comparison.worst, len(samples))
+
+    def expect_repeatable(self, samples: Samples) -> None:
+        """Make sure that the model gives the same outputs twice.
+
+        Raises:
+            JudgeError: it does not (random operators), so that nothing could be verified.
+        """
+        comparison = OutputComparison()
+        comparison.add(self._expected(samples, 0, samples[0]), self.session.run(samples[0]))
+        if comparison.worst > 1e-6:
+            raise JudgeError(f"{self.path.name}: gives other outputs for the same inputs, so no result can be verified; use --no-verify")
+
+    def _expected(self, samples: Samples, index: int, feeds: Feeds) -> Feeds:
+        known = self._outputs.setdefault(id(samples), _Remembered(samples)).outputs
+        if index in known:
+            return known[index]
+        outputs = self.session.run(feeds)
+        size = sum(array.nbytes for array in outputs.values())
+        if self._cached + size <= _CACHED_BYTES:
+            known[index] = outputs
+            self._cached += size
+        return outputs
+
+    def close(self) -> None:
+        """End the session."""
+        if self._session is not None:
+            self._session.close()
+
+    def __enter__(self) -> "Original":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def first(samples: Samples, count: int) -> Samples:
+    """The first few samples."""
+    taken = min(count, len(samples))
+    return Indexed(taken, samples.__getitem__, f"first {taken} of {samples.description}")
+
+
+def _numbered(samples: Samples) -> Iterator[tuple[int, Feeds]]:
+    for index in range(len(samples)):
+        try:
+            feeds = samples[index]
+        except OSError as e:
+            raise CalibrationError(f"{samples.description}: sample {index} cannot be read any more: {e.strerror or e}") from e
+        yield index, feeds
