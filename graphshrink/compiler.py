@@ -6,22 +6,20 @@ import tempfile
 import time
 import weakref
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import onnx
 
-from graphshrink.calibration.random_inputs import random_samples
-from graphshrink.calibration.ranges import input_ranges
 from graphshrink.calibration.samples import Samples
-from graphshrink.calibration.sources import Source, open_samples, split
+from graphshrink.calibration.sources import Source, split
 from graphshrink.encodings import Policy, Stored, encode_graph, policy_named
 from graphshrink.errors import InternalError, JudgeError, UsageError, VerificationError
 from graphshrink.ir.graph import Graph
-from graphshrink.ir.tensor import ExternalData, T
-from graphshrink.ir.weight import Weight, constants, weights
+from graphshrink.ir.tensor import T
+from graphshrink.ir.weight import Weight, weights
 from graphshrink.metrics.size import sha256
 from graphshrink.onnx_io.emit import Staged, emit, stage
 from graphshrink.onnx_io.load import load
@@ -32,12 +30,10 @@ from graphshrink.passing.base import Context, Pass, Progress, Selection
 from graphshrink.passing.judge import Judge, written
 from graphshrink.passing.pipeline import PassRecord, missed, run_passes
 from graphshrink.registry import passes_from
-from graphshrink.report.ledger import Facts, Model, Verification, build_report
-from graphshrink.verify import Original, compare_files, first
+from graphshrink.report.ledger import Facts, Model, Verification, build_report, model_files
+from graphshrink.verify import Original, SampleRequest, compare_files, first
 
 DEFAULT_PASSES: Final = "weight-sharing{bits=8}"
-DEFAULT_MAX_ERROR: Final = 0.1
-_RANDOM_SAMPLES: Final = 10
 
 # How far an encoded file may be from the same weights stored plainly. The weights are equal bit for bit; ONNX Runtime may still fuse and order
 # the two graphs differently, which costs rounding, more of it in half precision.
@@ -54,14 +50,11 @@ class Options:
     """What a compilation is asked to do; the command line and `compile` share it."""
 
     passes: tuple[Pass, ...]
-    calibration: Source | None = None
-    samples: int = 128
+    request: SampleRequest = SampleRequest()
     max_error: float | None = None
     encoding: Policy = "fast"
     selection: Selection = Selection()
-    seed: int = 0
     jobs: int = 1
-    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: dict[str, tuple[int, ...]]())
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     external_data: bool | None = None
     verify: bool = True
@@ -70,13 +63,13 @@ class Options:
         """For the report."""
         return {
             "passes": [{"name": step.name, **asdict(step)} for step in self.passes],  # type: ignore[call-overload]
-            "samples": self.samples,
+            "samples": self.request.limit,
             "max_error": self.max_error,
             "encoding": self.encoding,
             "include": list(self.selection.include),
             "exclude": list(self.selection.exclude),
-            "seed": self.seed,
-            "input_shapes": {name: list(shape) for name, shape in self.input_shapes.items()},
+            "seed": self.request.seed,
+            "input_shapes": {name: list(shape) for name, shape in self.request.shapes.items()},
             "providers": list(self.providers),
             "save_as_external_data": self.external_data,
             "verify": self.verify,
@@ -162,14 +155,11 @@ def compile(
     """
     options = Options(
         tuple(passes_from(passes)),
-        calibration,
-        samples,
+        SampleRequest(calibration, samples, seed, input_shapes or {}),
         max_error,
         policy_named(encoding),
         Selection(tuple(include), tuple(exclude)),
-        seed,
         jobs,
-        input_shapes or {},
         tuple(providers),
         save_as_external_data,
         verify,
@@ -193,7 +183,7 @@ def compile_with(model: ModelLike, options: Options, progress: Progress) -> Comp
 def _expect_sensible(options: Options) -> None:
     if options.max_error is not None and not 0 <= options.max_error < math.inf:
         raise UsageError(f"--max-error {options.max_error}: give a number from 0")
-    for name, value, least in (("--samples", options.samples, 1), ("--jobs", options.jobs, 1), ("--seed", options.seed, 0)):
+    for name, value, least in (("--samples", options.request.limit, 1), ("--jobs", options.jobs, 1), ("--seed", options.request.seed, 0)):
         if value < least:
             raise UsageError(f"{name} {value}: give a number from {least}")
 
@@ -205,7 +195,7 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
     path = _as_file(model, folder)
     with Runtime(providers=options.providers) as runtime, Original(runtime, path) as original:
         judge, source = _judge(graph, original, options)
-        context = Context(options.encoding, options.selection, progress=progress, seed=options.seed, jobs=options.jobs)
+        context = Context(options.encoding, options.selection, progress=progress, seed=options.request.seed, jobs=options.jobs)
         shrunk, records = _run_passes(graph, options, context, judge)
         progress("encoding", 0, 1)
         encoded, stored = _encode(shrunk, options)
@@ -215,7 +205,7 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
         verification = _verify(judge, source, staged.model, shrunk, stored) if judge is not None else None
         shapes = runtime.infer_shapes(path) if judge is not None else {}
     facts = Facts(
-        Model(graph, _files_of(graph, path)),
+        Model(graph, model_files(graph, path)),
         Model(shrunk, tuple(file for file in (staged.model, staged.data) if file is not None)),
         options.as_dict(),
         records,
@@ -246,16 +236,9 @@ def _judge(graph: Graph, original: Original, options: Options) -> tuple[Judge | 
         inputs = original.session.inputs
     except JudgeError as e:
         raise JudgeError(f"{e} (this is the model as it came in; --no-verify compresses it unseen)") from e
-    if options.calibration is None:
-        samples = random_samples(
-            inputs, count=_RANDOM_SAMPLES, seed=options.seed, ranges=input_ranges(graph), shapes=options.input_shapes
-        )
-        bound = options.max_error
-    else:
-        samples = open_samples(options.calibration, inputs, limit=options.samples)
-        bound = DEFAULT_MAX_ERROR if options.max_error is None else options.max_error
+    samples = options.request.open(graph, inputs)
     original.expect_repeatable(samples)
-    return Judge(original, *split(samples), bound, options.calibration is None), samples
+    return Judge(original, *split(samples), options.request.bound(options.max_error), options.request.random), samples
 
 
 def _run_passes(
@@ -311,17 +294,6 @@ def _check_decoding(judge: Judge, written_to: Path, shrunk: Graph) -> None:
     half = any(weight.tensor.elem_type in _HALF for weight in weights(shrunk))
     if not worst <= (_HALF_TOLERANCE if half else _TOLERANCE):
         raise InternalError(f"the encoded model's outputs differ by {worst:.3g} from those of the same weights stored plainly")
-
-
-def _files_of(graph: Graph, path: Path) -> tuple[Path, ...]:
-    """The model file and its external data."""
-    data = {
-        tensor.data.path
-        for _, scope in graph.scopes()
-        for _, tensor in constants(scope)
-        if isinstance(tensor.data, ExternalData) and tensor.data.path is not None
-    }
-    return (path, *sorted(data))
 
 
 def _notes(shrunk: Graph, encoded: Graph, verification: Verification | None) -> list[str]:

@@ -1,18 +1,61 @@
 """Comparing models by their outputs, side by side in ONNX Runtime."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from graphshrink.calibration.random_inputs import random_samples
+from graphshrink.calibration.ranges import input_ranges
 from graphshrink.calibration.samples import Indexed, Samples
+from graphshrink.calibration.sources import Source, open_samples
 from graphshrink.errors import CalibrationError, JudgeError
-from graphshrink.ir.types import Feeds
+from graphshrink.ir.graph import Graph
+from graphshrink.ir.types import Feeds, TensorSpec
 from graphshrink.metrics.output_error import OutputComparison, OutputError
+from graphshrink.onnx_io.load import load
 from graphshrink.onnx_io.runtime import Runtime, Session
 
 _CACHED_BYTES: Final = 256 << 20
 """Outputs of the original up to this much are kept, so that it need not run again for every candidate."""
+
+DEFAULT_BOUND: Final = 0.1
+"""The largest error allowed when there are sample inputs and nothing else is said."""
+
+_RANDOM_SAMPLES: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRequest:
+    """Where samples are to come from.
+
+    Attributes:
+        source: sample inputs, or None for random ones.
+        limit: samples to use at most.
+        seed: of random samples.
+        shapes: of inputs whose size the model leaves open, for random samples.
+    """
+
+    source: Source | None = None
+    limit: int = 128
+    seed: int = 0
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: dict[str, tuple[int, ...]]())
+
+    @property
+    def random(self) -> bool:
+        """Whether the samples are made up."""
+        return self.source is None
+
+    def open(self, graph: Graph, inputs: Sequence[TensorSpec]) -> Samples:
+        """The samples, for a model with these inputs."""
+        if self.source is not None:
+            return open_samples(self.source, inputs, limit=self.limit)
+        return random_samples(inputs, count=_RANDOM_SAMPLES, seed=self.seed, ranges=input_ranges(graph), shapes=self.shapes)
+
+    def bound(self, given: float | None) -> float | None:
+        """The bound that holds: what was given, else the default; random inputs say too little to bound anything by default."""
+        return given if given is not None or self.random else DEFAULT_BOUND
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,3 +172,39 @@ def _numbered(samples: Samples) -> Iterator[tuple[int, Feeds]]:
         except OSError as e:
             raise CalibrationError(f"{samples.description}: sample {index} cannot be read any more: {e.strerror or e}") from e
         yield index, feeds
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two models side by side.
+
+    Attributes:
+        verdict: figures for every output.
+        inputs: where the samples came from.
+        random: whether they were made up.
+        bound: the largest error allowed, or None.
+    """
+
+    verdict: Verdict
+    inputs: str
+    random: bool
+    bound: float | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether the outputs could be compared and are within the bound."""
+        limit = math.inf if self.bound is None else self.bound
+        return math.isfinite(self.verdict.worst) and self.verdict.worst <= limit
+
+
+def compare_models(expected: Path, actual: Path, request: SampleRequest, bound: float | None, runtime: Runtime) -> Comparison:
+    """Compare the outputs of two model files; with sample inputs and no bound given, the bound is `DEFAULT_BOUND`.
+
+    Raises:
+        JudgeError: a model does not run.
+        CalibrationError: the samples do not fit the models.
+    """
+    graph = load(expected)
+    with Original(runtime, expected) as original:
+        samples = request.open(graph, original.session.inputs)
+        return Comparison(original.compare(actual, samples), samples.description, request.random, request.bound(bound))

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 from graphshrink.encodings import Stored
 from graphshrink.ir.graph import Graph
-from graphshrink.ir.tensor import StringData
-from graphshrink.ir.weight import Weight, weights
+from graphshrink.ir.tensor import ExternalData, StringData
+from graphshrink.ir.weight import Weight, constants, weights
 from graphshrink.metrics.macs import Known, macs, operator_macs
 from graphshrink.metrics.output_error import OutputError
 from graphshrink.metrics.size import file_chunks, gzip_bytes, sha256
@@ -82,8 +82,19 @@ def build_report(facts: Facts) -> dict[str, Any]:
         "notes": list(facts.notes),
         "seconds": round(facts.seconds, 3),
     }
-    plain: dict[str, Any] = _plain(report)
-    return plain
+    ready: dict[str, Any] = json_ready(report)
+    return ready
+
+
+def model_files(graph: Graph, path: Path) -> tuple[Path, ...]:
+    """The model file and its external data."""
+    data = {
+        tensor.data.path
+        for _, scope in graph.scopes()
+        for _, tensor in constants(scope)
+        if isinstance(tensor.data, ExternalData) and tensor.data.path is not None
+    }
+    return (path, *sorted(data))
 
 
 def _version(package: str) -> str | None:
@@ -170,10 +181,10 @@ def figures(outputs: Mapping[str, OutputError]) -> dict[str, Any]:
     return {name: asdict(error) for name, error in outputs.items()}
 
 
-def _plain(value: Any) -> Any:
+def json_ready(value: Any) -> Any:
     """JSON knows neither infinity nor NaN: they become text."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: json_ready(item) for key, item in value.items()}
+    return [json_ready(item) for item in value] if isinstance(value, list | tuple) else value

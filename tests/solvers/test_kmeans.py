@@ -19,7 +19,7 @@ PROMISED = 1.001  # the contract: within 0.1 % of the exact optimum
 
 
 def exact_distortion(values: Array, k: int, dtype: np.dtype[np.generic]) -> float:
-    """Least distortion with centroids of type `dtype`, over all contiguous clusters with rounded means, in O(k n**2)."""
+    """Least distortion with centroids of type `dtype`, over all contiguous clusters with rounded means; O(k n**2)."""
     ordered = np.sort(values.astype(np.float64))
     n = ordered.size
     cost = np.full((n + 1, n + 1), np.inf)

@@ -1,0 +1,5 @@
+"""python -m graphshrink."""
+
+from graphshrink.cli import main
+
+main()

@@ -1,0 +1,97 @@
+"""What is in a model, and what graphshrink could do with it."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import onnx
+
+from graphshrink.encodings import lift
+from graphshrink.errors import JudgeError
+from graphshrink.ir.check import check
+from graphshrink.ir.graph import Graph
+from graphshrink.ir.tensor import StringData
+from graphshrink.ir.weight import Weight, weights
+from graphshrink.metrics.macs import Known, macs, operator_macs
+from graphshrink.metrics.size import file_chunks, gzip_bytes
+from graphshrink.onnx_io.load import load_as_stored
+from graphshrink.onnx_io.runtime import Runtime
+from graphshrink.ops import why_not_a_weight
+from graphshrink.report.ledger import model_files
+from graphshrink.report.text import bar, fit, safe, size
+
+_SHOWN: Final = 20  # layers in the table
+
+
+def inspect_model(path: Path) -> dict[str, Any]:
+    """The contents of a model as data, ready for JSON.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    graph = load_as_stored(path)
+    encodings = {(id(item.graph), item.name): item.encoding for item in lift(graph)}
+    check(graph)
+    shapes = _shapes(path)
+    files = model_files(graph, path)
+    found = weights(graph)
+    return {
+        "file": path.name,
+        "bytes": sum(file.stat().st_size for file in files),
+        "gzip_bytes": gzip_bytes(file_chunks(files)),
+        "ir_version": graph.header.ir_version if graph.header is not None else None,
+        "opsets": {domain or "": version for domain, version in graph.opsets},
+        "operators": dict(Counter(o.op_type for _, scope in graph.scopes() for _, o in scope.operators()).most_common()),
+        "parameters": sum(weight.tensor.size for weight in found),
+        "macs": sum(macs(graph, shapes).values()) if shapes else None,
+        "layers": [_layer(weight, encodings.get((id(weight.graph), weight.name), "plain"), shapes) for weight in found],
+    }
+
+
+def _shapes(path: Path) -> Known:
+    """Shapes as far as ONNX can tell; a model that shape inference refuses can still be looked at."""
+    try:
+        with Runtime() as runtime:
+            return runtime.infer_shapes(path)
+    except JudgeError:
+        return {}
+
+
+def _layer(weight: Weight, encoding: str, shapes: Known) -> dict[str, Any]:
+    reason = why_not_a_weight(weight)
+    counts = [operator_macs(use.graph, use.operator, shapes) for use in weight.uses]
+    return {
+        "label": weight.label,
+        "operators": sorted({use.operator.op_type for use in weight.uses}),
+        "type": onnx.TensorProto.DataType.Name(weight.tensor.elem_type) if not isinstance(weight.tensor.data, StringData) else "STRING",
+        "shape": list(weight.tensor.dims),
+        "parameters": weight.tensor.size,
+        "bytes": weight.tensor.nbytes,
+        "encoding": encoding,
+        "macs": sum(count for count in counts if count is not None),
+        "uses": len(weight.uses),
+        "passes": ["weight-sharing"] if reason is None else [],
+        "reason": reason,
+    }
+
+
+def inspection_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """The contents as lines of at most 80 columns: the layers with most bytes first."""
+    opsets = ", ".join(f"{safe(domain) or 'opset'} {version}" for domain, version in found["opsets"].items())
+    yield f"{fit(found['file'], 40).rstrip()}: {size(found['bytes'])}, gzip {size(found['gzip_bytes'])}"
+    count = "MACs unknown" if found["macs"] is None else f"{found['macs']:,} MACs"
+    yield f"  {found['parameters']:,} parameters, {count}; IR {found['ir_version']}, {opsets}"
+    common = [f"{count} {safe(name)}" for name, count in list(found["operators"].items())[:6]]
+    yield f"  {fit(', '.join(common), 78).rstrip()}"
+    layers = sorted(found["layers"], key=lambda layer: -layer["bytes"])
+    largest = layers[0]["bytes"] if layers else 0
+    for layer in layers[:_SHOWN]:
+        what = "/".join(layer["operators"]) or "unused"
+        note = f"{layer['encoding']}" if layer["reason"] is None else f"not touched: {layer['reason']}"
+        yield f"  {fit(layer['label'], 24)} {bar(layer['bytes'] / max(1, largest), 8)} {size(layer['bytes']):>7}  {fit(f'{what}, {note}', 34).rstrip()}"
+    if len(layers) > _SHOWN:
+        yield f"  and {len(layers) - _SHOWN} more with {size(sum(layer['bytes'] for layer in layers[_SHOWN:]))} (--json lists all)"
+    able = [layer for layer in layers if layer["passes"]]
+    share = sum(layer["bytes"] for layer in able) / max(1, sum(layer["bytes"] for layer in layers))
+    yield f"  weight-sharing applies to {len(able)} of {len(layers)} constants, {share:.1%} of their bytes"

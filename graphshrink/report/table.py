@@ -1,0 +1,86 @@
+"""The summary in the terminal: at most 80 columns, and what was saved first."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from graphshrink.report.text import bar, fit, safe, size
+
+WIDTH: Final = 80
+_LAYERS: Final = 8  # the largest ones are listed
+
+
+def summary(report: Mapping[str, Any], source: str) -> Iterator[str]:
+    """Lines that tell a person what happened to the model `source`."""
+    yield _headline(report, source)
+    yield from _outputs(report["verification"])
+    for entry in report["passes"]:
+        yield from _pass(entry, report["layers"])
+    yield from _layers(report["layers"])
+    yield from _left_alone(report["passes"], report["layers"])
+
+
+def _headline(report: Mapping[str, Any], source: str) -> str:
+    before, after = report["input"], report["output"]
+    ratio = before["bytes"] / max(1, after["bytes"])
+    change = f"{ratio:.2f} x smaller" if ratio >= 1 else f"{1 / ratio:.2f} x LARGER"
+    gzip = f"gzip {size(before['gzip_bytes'])} -> {size(after['gzip_bytes'])}"
+    line = f"{size(before['bytes'])} -> {size(after['bytes'])}, {change}; {gzip}"
+    return f"{line}; {fit(source, WIDTH - len(line) - 2).rstrip()}" if len(line) < WIDTH - 12 else line
+
+
+def _outputs(verification: Mapping[str, Any] | None) -> Iterator[str]:
+    if verification is None:
+        yield "  outputs      NOT VERIFIED (--no-verify)"
+        return
+    held_out, fitted = verification["held_out"], verification["fit"]
+    bound = "no bound" if verification["bound"] is None else f"bound {verification['bound']:g}"
+    inputs = "random inputs" if verification["random"] else "held-out samples"
+    yield f"  outputs      error {_number(held_out['error'])} ({bound}) on {held_out['samples']} {inputs}"
+    yield f"               error {_number(fitted['error'])} on the other {fitted['samples']}"
+    agreements = [o["top1_agreement"] for o in held_out["outputs"].values() if o["top1_agreement"] is not None]
+    if agreements:
+        yield f"               same top class in {min(agreements):.1%} of the {inputs}"
+
+
+def _number(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.3g}"
+
+
+def _pass(entry: Mapping[str, Any], layers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if entry["rolled_back"] is not None:
+        yield f"  {entry['name']}: rolled back"
+        return
+    changed = {label for label, outcome in entry["layers"].items() if "detail" in outcome}
+    weights = sum(layer["parameters"] for layer in layers if layer["label"] in changed)
+    total = sum(layer["parameters"] for layer in layers)
+    milder = ", some milder than asked" if entry["backed_off"] else ""
+    yield f"  {entry['name']}: {len(changed)} layers, {weights:,} of {total:,} parameters{milder}"
+
+
+def _layers(layers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The largest encoded layers, each with a bar of what is left of it."""
+    encoded = sorted((layer for layer in layers if layer["encoding"] != "plain"), key=lambda layer: -layer["plain_bytes"])
+    for layer in encoded[:_LAYERS]:
+        share = layer["stored_bytes"] / layer["plain_bytes"]
+        sizes = f"{size(layer['plain_bytes']):>7} -> {size(layer['stored_bytes']):>7}"
+        yield f"    {fit(layer['label'], 30)} {bar(share, 16)} {sizes} {share:>4.0%}"
+    if len(encoded) > _LAYERS:
+        rest = encoded[_LAYERS:]
+        before, after = (sum(layer[key] for layer in rest) for key in ("plain_bytes", "stored_bytes"))
+        sizes = f"{size(before):>7} -> {size(after):>7}"
+        yield f"    {fit(f'and {len(rest)} more', 30)} {bar(after / before, 16)} {sizes} {after / before:>4.0%}"
+
+
+def _left_alone(passes: Sequence[Mapping[str, Any]], layers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Why the constants that stayed as they were did, the reasons that concern most bytes first."""
+    sizes = {layer["label"]: layer["plain_bytes"] for layer in layers}
+    for entry in passes:
+        reasons: Counter[str] = Counter()
+        for label, outcome in entry["layers"].items():
+            if "reason" in outcome:
+                reasons[outcome["reason"]] += sizes.get(label, 0)
+        if reasons:
+            yield f"  left alone by {entry['name']}: {size(sum(reasons.values()))}"
+        for reason, count in reasons.most_common(4):
+            yield f"    {size(count):>7}  {fit(safe(reason), WIDTH - 14).rstrip()}"
