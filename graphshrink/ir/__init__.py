@@ -1,0 +1,1 @@
+"""The model as plain data, without policy: graphs, operators, tensors, weights."""

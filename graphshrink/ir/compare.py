@@ -35,7 +35,9 @@ def _differences(a: Graph, b: Graph) -> Iterator[str]:
 
 def _scope_differences(a: Graph, b: Graph) -> Iterator[str]:
     # Below IR version 4 an encoded weight leaves the inputs, so inputs that are initializers are not counted.
-    if [i for i in a.inputs if i.name not in dict(constants(a))] != [i for i in b.inputs if i.name not in dict(constants(b))]:
+    if [i for i in a.inputs if i.name not in dict(constants(a))] != [
+        i for i in b.inputs if i.name not in dict(constants(b))
+    ]:
         yield "the inputs differ"
     if a.outputs != b.outputs:
         yield "the outputs differ"
@@ -73,7 +75,10 @@ def _same_operator(a: Operator, b: Operator) -> bool:
 
 def _same_attributes(a: Mapping[str, Attribute], b: Mapping[str, Attribute]) -> bool:
     return a.keys() == b.keys() and all(
-        a[name].type == b[name].type and a[name].reference == b[name].reference and _same_value(a[name].value, b[name].value) for name in a
+        a[name].type == b[name].type
+        and a[name].reference == b[name].reference
+        and _same_value(a[name].value, b[name].value)
+        for name in a
     )
 
 

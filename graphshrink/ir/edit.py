@@ -1,5 +1,7 @@
-"""The only functions that change a graph. Each leaves it with one producer a value, edges that match the operators, and captures that match
-the bodies; what it would break is an InternalError.
+"""The only functions that change a graph.
+
+Each leaves it with one source a value, edges that match the operators, and captures that match the bodies; what would
+break this is an InternalError, and the graph stays as it was.
 """
 
 # The one friend of Graph's private parts.
@@ -17,19 +19,19 @@ from graphshrink.ir.types import ValueInfo
 
 def set_inputs(graph: Graph, inputs: Iterable[ValueInfo]) -> None:
     """Declare the inputs of a graph. An input with an initializer of the same name is its default."""
-    graph._inputs = tuple(inputs)
-    for info in graph._inputs:
-        if graph.producer(_ensure_value(graph, info.name)) is not None:
+    new = tuple(inputs)
+    for info in new:
+        if info.name in graph and graph.producer(info.name) is not None:
             raise InternalError(f"input {info.name!r} is also the output of an operator")
-    _refresh_captures(graph)
+    old, graph._inputs = graph._inputs, new
+    graph._input_names = frozenset(info.name for info in new)
+    _declared(graph, old, new)
 
 
 def set_outputs(graph: Graph, outputs: Iterable[ValueInfo]) -> None:
     """Declare the outputs of a graph."""
-    graph._outputs = tuple(outputs)
-    for info in graph._outputs:
-        _ensure_value(graph, info.name)
-    _refresh_captures(graph)
+    old, graph._outputs = graph._outputs, tuple(outputs)
+    _declared(graph, old, graph._outputs)
 
 
 def set_value_info(graph: Graph, infos: Iterable[ValueInfo]) -> None:
@@ -39,6 +41,7 @@ def set_value_info(graph: Graph, infos: Iterable[ValueInfo]) -> None:
 
 def add_operator(graph: Graph, operator: Operator, position: int | None = None) -> int:
     """Insert an operator, at the end or at a position in file order; returns its number."""
+    _expect_free_outputs(graph, operator)
     number = graph._next_operator
     graph._next_operator += 1
     graph._net.add_node(number, payload=operator)
@@ -57,6 +60,8 @@ def remove_operators(graph: Graph, numbers: Iterable[int]) -> None:
     """Take operators out. Their outputs stay as names while somebody uses or declares them."""
     gone = set(numbers)
     touched = {name for number in gone for name in (*graph._net.pred[number], *graph._net.succ[number])}
+    for number in gone:
+        _disown(graph, number)
     graph._net.remove_nodes_from(gone)
     graph._order = [number for number in graph._order if number not in gone]
     _drop_unused_names(graph, touched)
@@ -65,6 +70,8 @@ def remove_operators(graph: Graph, numbers: Iterable[int]) -> None:
 
 def replace_operator(graph: Graph, number: int, operator: Operator) -> None:
     """Put another operator in the place of one; nested graphs it holds become its own."""
+    _expect_free_outputs(graph, operator, number)
+    _disown(graph, number)
     touched = {*graph._net.pred[number], *graph._net.succ[number]}
     graph._net.remove_edges_from([*graph._net.in_edges(number, keys=True), *graph._net.out_edges(number, keys=True)])
     graph._net.nodes[number]["payload"] = operator
@@ -74,14 +81,13 @@ def replace_operator(graph: Graph, number: int, operator: Operator) -> None:
 
 
 def add_initializer(graph: Graph, constant: Tensor | SparseTensor, *, before: str | None = None) -> None:
-    """Add an initializer, last or before another one; its name must not have a source yet."""
+    """Add an initializer, last or before another one; its name must not have a source yet, except an input."""
     name = constant.name
-    if name is None or name in graph._constants:
+    if not name or name in graph._constants:
         raise InternalError(f"initializer {name!r} has no name or exists already")
-    _ensure_value(graph, name)
-    if graph.producer(name) is not None:
+    if name in graph and graph.producer(name) is not None:
         raise InternalError(f"initializer {name!r} is also the output of an operator")
-    graph._net.nodes[name]["payload"] = Value(name, constant)
+    graph._net.nodes[_ensure_value(graph, name)]["payload"] = Value(name, constant)
     if before is None:
         graph._constants[name] = None
     else:
@@ -95,7 +101,9 @@ def remove_initializer(graph: Graph, name: str) -> None:
     """Take an initializer out, and the graph input of the same name with it."""
     del graph._constants[name]
     graph._net.nodes[name]["payload"] = Value(name)
-    graph._inputs = tuple(info for info in graph._inputs if info.name != name)
+    if name in graph._input_names:
+        graph._inputs = tuple(info for info in graph._inputs if info.name != name)
+        graph._input_names -= {name}
     _drop_unused_names(graph, {name})
     _refresh_captures(graph)
 
@@ -113,6 +121,34 @@ def set_constant(graph: Graph, name: str, tensor: Tensor) -> None:
     graph._net.nodes[number]["payload"] = operator.with_attribute(held)
 
 
+def _expect_free_outputs(graph: Graph, operator: Operator, instead_of: int | None = None) -> None:
+    named = [name for name in operator.outputs if name]
+    for name in named:
+        producer = graph.producer(name) if name in graph else None
+        taken = producer is not None and producer != instead_of
+        if taken or name in graph._constants or name in graph._input_names:
+            raise InternalError(f"value {name!r} would have two producers")
+    if len(named) > 1 and len(set(named)) != len(named):
+        raise InternalError(f"{operator.op_type} would produce one value twice: {list(operator.outputs)}")
+
+
+def _disown(graph: Graph, number: int) -> None:
+    """Let go of the bodies of an operator that leaves the graph."""
+    operator = graph.operator(number)
+    if not operator.attributes:
+        return
+    for _, body in operator.subgraphs():
+        if body.owner == (graph, number):
+            body.owner = None
+
+
+def _declared(graph: Graph, old: Iterable[ValueInfo], new: Iterable[ValueInfo]) -> None:
+    for info in new:
+        _ensure_value(graph, info.name)
+    _drop_unused_names(graph, {info.name for info in old})
+    _refresh_captures(graph)
+
+
 def _ensure_value(graph: Graph, name: str) -> str:
     if name not in graph._net:
         graph._net.add_node(name, payload=Value(name))
@@ -124,11 +160,8 @@ def _connect(graph: Graph, number: int, operator: Operator) -> None:
         if name:
             graph._net.add_edge(_ensure_value(graph, name), number, key=index)
     for index, name in enumerate(operator.outputs):
-        if not name:
-            continue
-        if graph.producer(_ensure_value(graph, name)) is not None or name in graph._constants:
-            raise InternalError(f"value {name!r} would have two producers")
-        graph._net.add_edge(number, name, key=index)
+        if name:
+            graph._net.add_edge(number, _ensure_value(graph, name), key=index)
     if not operator.attributes:
         return
     for _, body in operator.subgraphs():
@@ -142,10 +175,11 @@ def _refresh_captures(graph: Graph) -> None:
     while graph.owner is not None:
         outer, number = graph.owner
         wanted = {name for _, body in outer.operator(number).subgraphs() for name in body.captured()}
-        present = {name for name, _, key in outer._net.in_edges(number, keys=True) if key == CAPTURE}
+        present: set[str] = {name for name, _, key in outer._net.in_edges(number, keys=True) if key == CAPTURE}
         if wanted == present:
             return
-        outer._net.remove_edges_from([(name, number, CAPTURE) for name in present - wanted])
+        for name in present - wanted:
+            outer._net.remove_edge(name, number, CAPTURE)
         for name in sorted(wanted - present):
             outer._net.add_edge(_ensure_value(outer, name), number, key=CAPTURE)
         _drop_unused_names(outer, present - wanted)
@@ -154,8 +188,11 @@ def _refresh_captures(graph: Graph) -> None:
 
 def _drop_unused_names(graph: Graph, names: set[str]) -> None:
     """Forget names that have neither source nor use nor declaration any more."""
-    declared = {info.name for info in (*graph._inputs, *graph._outputs)} | graph._constants.keys()
-    for name in names:
-        if name in graph._net and name not in declared and not graph._net.pred[name] and not graph._net.succ[name]:
+    candidates = [n for n in names if n in graph._net and not graph._net.pred[n] and not graph._net.succ[n]]
+    if not candidates:
+        return
+    declared = graph._input_names | {info.name for info in graph._outputs} | graph._constants.keys()
+    for name in candidates:
+        if name not in declared:
             graph._net.remove_node(name)
             graph._value_info.pop(name, None)

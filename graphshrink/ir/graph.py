@@ -2,13 +2,15 @@
 
     value ──input index──▶ operator ──output index──▶ value
 
-An operator is known by a number that never changes, a value by its name within its scope; node names in the file identify nothing, since
-they repeat and are missing. Graphs nested in an operator (the bodies of If, Loop, Scan) are Graphs of their own. An outer value that a body
-uses is an ordinary use: an edge from the value to the operator that holds the body, with key CAPTURE, and a value without a source inside it.
+An operator is known by a number that never changes, a value by its name within its scope; node names in the file
+identify nothing, since they repeat and are missing. Graphs nested in an operator (the bodies of If, Loop, Scan) are
+Graphs of their own. An outer value that a body uses is an ordinary use: an edge from the value to the operator that
+holds the body, with key CAPTURE, and a value without a source inside the body.
 
 Reading happens here, changing only in `graphshrink.ir.edit`.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -36,7 +38,7 @@ class Use(NamedTuple):
     """One use of a value: the operator and which of its inputs, or CAPTURE."""
 
     operator: int
-    index: int
+    input: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Function:
     @property
     def key(self) -> tuple[str, str, str]:
         """What calls refer to."""
-        return (self.domain or "", self.name, self.overload or "")
+        return ("" if self.domain in (None, "ai.onnx") else self.domain, self.name, self.overload or "")
 
 
 @dataclass(slots=True)
@@ -104,7 +106,9 @@ class Graph:
         opsets: (domain, version) pairs; of a main graph or a function body, empty in nested graphs.
     """
 
-    def __init__(self, name: str | None = None, *, doc: str | None = None, metadata: Metadata = (), header: Header | None = None) -> None:
+    def __init__(
+        self, name: str | None = None, *, doc: str | None = None, metadata: Metadata = (), header: Header | None = None
+    ) -> None:
         self.name = name
         self.doc = doc
         self.metadata = metadata
@@ -117,6 +121,7 @@ class Graph:
         self._order: list[int] = []
         self._next_operator = 0
         self._inputs: tuple[ValueInfo, ...] = ()
+        self._input_names: frozenset[str] = frozenset()
         self._outputs: tuple[ValueInfo, ...] = ()
         self._value_info: dict[str, ValueInfo] = {}
         self._constants: dict[str, None] = {}  # names of initializers, in file order
@@ -148,9 +153,9 @@ class Graph:
 
     def values(self) -> Iterator[Value]:
         """All values of this scope, captured ones included."""
-        for key, payload in self._net.nodes(data="payload"):
+        for key, held in self._net.nodes.items():
             if isinstance(key, str):
-                yield payload
+                yield held["payload"]
 
     def value(self, name: str) -> Value:
         """The value of this name in this scope; KeyError if there is none."""
@@ -162,7 +167,7 @@ class Graph:
         return next(iter(self._net.pred[name]), None)
 
     def uses(self, name: str) -> list[Use]:
-        """Every use of the value in this scope, in file order of being added."""
+        """Every use of the value in this scope by an operator, in the order in which they were added."""
         return [Use(operator, key) for _, operator, key in self._net.out_edges(name, keys=True)]
 
     @property
@@ -197,8 +202,16 @@ class Graph:
 
     def captured(self) -> list[str]:
         """Names that are used here and defined outside."""
-        given = {info.name for info in self._inputs} | self._constants.keys()
-        return [v.name for v in self.values() if not self._net.pred[v.name] and v.name not in given]
+        return [value.name for value in self.values() if self.captures(value.name)]
+
+    def captures(self, name: str) -> bool:
+        """Whether the value is used here and defined outside."""
+        return (
+            name in self._net
+            and not self._net.pred[name]
+            and name not in self._input_names
+            and name not in self._constants
+        )
 
     def type_of(self, name: str) -> Type | None:
         """The declared type of a value, or what its constant tells."""
@@ -214,8 +227,8 @@ class Graph:
 
     @property
     def net(self) -> "nx.MultiDiGraph[Any]":
-        """The networkx graph itself, frozen to views, for algorithms over it."""
-        return nx.subgraph_view(self._net)
+        """The networkx graph itself, as a view that cannot be changed, for algorithms over it."""
+        return nx.graphviews.generic_graph_view(self._net)
 
     @property
     def opset(self) -> int:
@@ -245,12 +258,15 @@ class Graph:
             stack.extend(reversed(inner))
 
     def scopes(self) -> "Iterator[tuple[str, Graph]]":
-        """`nested`, then the bodies of the model's functions with what is nested in those."""
+        """`nested`, then the bodies of the model's functions with what is nested in those; no two paths are equal."""
         yield from self.nested()
-        if self.header is not None:
-            for function in self.header.functions:
-                for path, graph in function.body.nested():
-                    yield f"{function.name}(){path}", graph
+        if self.header is None:
+            return
+        names = Counter(function.name for function in self.header.functions)
+        for function in self.header.functions:
+            name = function.name if names[function.name] == 1 else ":".join(function.key)
+            for path, graph in function.body.nested():
+                yield f"{name}(){path}", graph
 
     def copy(self) -> "Graph":
         """A snapshot: structure of its own, payloads and arrays shared (they are immutable)."""
@@ -259,7 +275,7 @@ class Graph:
         new._net = self._net.copy()
         new._order = list(self._order)
         new._next_operator = self._next_operator
-        new._inputs, new._outputs = self._inputs, self._outputs
+        new._inputs, new._input_names, new._outputs = self._inputs, self._input_names, self._outputs
         new._value_info = dict(self._value_info)
         new._constants = dict(self._constants)
         for number, operator in self.operators():
@@ -267,7 +283,7 @@ class Graph:
                 new._net.nodes[number]["payload"] = _with_own_bodies(operator, new, number)
         if self.header is not None:
             functions = [replace(f, body=f.body.copy()) for f in self.header.functions]
-            new.header = replace(self.header, functions=functions, training=list(self.header.training))
+            new.header = replace(self.header, functions=functions, training=list(map(_copied, self.header.training)))
         return new
 
 
@@ -277,6 +293,15 @@ def constant_of(operator: Operator) -> Tensor | None:
         return None
     value = operator.attributes["value"].value
     return value if isinstance(value, Tensor) else None
+
+
+def _copied(training: Training) -> Training:
+    first, then = training.initialization, training.algorithm
+    return replace(
+        training,
+        initialization=None if first is None else first.copy(),
+        algorithm=None if then is None else then.copy(),
+    )
 
 
 def _with_own_bodies(operator: Operator, graph: Graph, number: int) -> Operator:

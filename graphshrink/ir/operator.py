@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from graphshrink.ir.tensor import SparseTensor, Tensor
 from graphshrink.ir.types import Metadata, Type
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # graphs hold operators, and operators graphs
     from graphshrink.ir.graph import Graph
 
 
@@ -33,10 +33,16 @@ class AttributeType(IntEnum):
     TYPE_PROTOS = 14
 
 
-AttributeValue: TypeAlias = (
-    "float | int | bytes | Tensor | SparseTensor | Type | Graph | tuple[float, ...] | tuple[int, ...] | tuple[bytes, ...]"
-    " | tuple[Tensor, ...] | tuple[SparseTensor, ...] | tuple[Type, ...] | tuple[Graph, ...] | None"
+_One: TypeAlias = float | int | bytes | Tensor | SparseTensor | Type
+_Many: TypeAlias = (
+    tuple[float, ...]
+    | tuple[int, ...]
+    | tuple[bytes, ...]
+    | tuple[Tensor, ...]
+    | tuple[SparseTensor, ...]
+    | tuple[Type, ...]
 )
+AttributeValue: TypeAlias = "_One | _Many | Graph | tuple[Graph, ...] | None"
 
 
 @dataclass(frozen=True, slots=True)

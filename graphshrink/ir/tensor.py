@@ -97,7 +97,9 @@ TensorData: TypeAlias = RawData | FieldData | StringData | ExternalData
 
 def _map(data: ExternalData) -> memoryview:
     if data.path is None:
-        raise ModelError(f"external data {dict(data.entries).get('location', '')!r}: the model came without a folder; load it by its path")
+        raise ModelError(
+            f"external data {dict(data.entries).get('location', '')!r}: the model came without a folder; load it by its path"
+        )
     if data.length == 0:
         return memoryview(b"")
     return memoryview(np.memmap(data.path, np.uint8, "r", data.offset, (data.length,)))
@@ -174,7 +176,11 @@ class Tensor:
 def tensor_of(array: Array, name: str | None = None) -> Tensor:
     """A tensor that holds `array` as raw data; the array is not copied and must not be written to any more."""
     elem_type = ELEM_TYPES[array.dtype]
-    data = _pack(array, elem_type) if elem_type in PACKED_BITS else memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    data = (
+        _pack(array, elem_type)
+        if elem_type in PACKED_BITS
+        else memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    )
     return Tensor(name, elem_type, tuple(map(int, array.shape)), RawData(data))
 
 

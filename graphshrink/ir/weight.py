@@ -16,7 +16,18 @@ from graphshrink.ir.operator import Operator
 from graphshrink.ir.tensor import Tensor
 from graphshrink.ir.types import Array
 
-TRANSPARENT: Final = ("Identity", "Transpose", "Cast", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Split", "Concat")
+TRANSPARENT: Final = (
+    "Identity",
+    "Transpose",
+    "Cast",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+    "Flatten",
+    "Slice",
+    "Split",
+    "Concat",
+)
 """Operators that move or retype elements, so that a constant behind them is still the same weight."""
 
 
@@ -68,7 +79,11 @@ def weights(graph: Graph) -> list[Weight]:
     for path, scope in graph.scopes():
         for name, tensor in constants(scope):
             uses, exposed = _trace(scope, name, functions)
-            found.append(Weight(scope, name, f"{path}/{name}" if path else name, tensor, uses, exposed or _overridable(scope, name)))
+            found.append(
+                Weight(
+                    scope, name, f"{path}/{name}" if path else name, tensor, uses, exposed or _overridable(scope, name)
+                )
+            )
     return found
 
 
@@ -87,10 +102,14 @@ def _overridable(graph: Graph, name: str) -> str | None:
     header = graph.header
     if header is not None and (header.ir_version or 0) < 4:
         return None
-    return "the caller may override it (it is also an input)" if any(info.name == name for info in graph.inputs) else None
+    return (
+        "the caller may override it (it is also an input)" if any(info.name == name for info in graph.inputs) else None
+    )
 
 
-def _trace(graph: Graph, name: str, functions: dict[tuple[str, str, str], Function]) -> tuple[tuple[WeightUse, ...], str | None]:
+def _trace(
+    graph: Graph, name: str, functions: dict[tuple[str, str, str], Function]
+) -> tuple[tuple[WeightUse, ...], str | None]:
     """Follow a constant through bodies, function calls and transparent operators to the operators that compute with it."""
     uses: list[WeightUse] = []
     exposed: str | None = None
@@ -109,7 +128,9 @@ def _trace(graph: Graph, name: str, functions: dict[tuple[str, str, str], Functi
                 stack.extend((body, value, via) for _, body in operator.subgraphs() if value in body.captured())
             elif operator.is_a(*TRANSPARENT) and (index == 0 or operator.op_type == "Concat"):
                 stack.extend((scope, output, (*via, operator)) for output in operator.outputs if output)
-            elif (called := functions.get((operator.domain or "", operator.op_type, operator.overload or ""))) is not None:
+            elif (
+                called := functions.get((operator.domain or "", operator.op_type, operator.overload or ""))
+            ) is not None:
                 if index < len(called.inputs) and called.inputs[index] in called.body:
                     stack.append((called.body, called.inputs[index], via))
             else:

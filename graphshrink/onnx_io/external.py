@@ -67,14 +67,20 @@ def _expect_own_file(path: Path, folder: Path, end: int, where: str) -> None:
     except OSError as e:
         raise ModelError(f"{where}: external data file {path.name!r} cannot be opened: {e.strerror or e}") from e
     if not resolved.is_relative_to(home):
-        hint = "; in a model hub's cache, which is made of links, copy the model with its data to a folder first" if path.is_symlink() else ""
+        hint = (
+            "; in a model hub's cache, which is made of links, copy the model with its data to a folder first"
+            if path.is_symlink()
+            else ""
+        )
         raise ModelError(f"{where}: external data {path.name!r} lies outside the model's folder{hint}")
     if not stat.S_ISREG(info.st_mode):
         raise ModelError(f"{where}: external data {path.name!r} is not a regular file")
     if info.st_nlink > 1:
         raise ModelError(f"{where}: external data {path.name!r} has several names (hard links); copy it first")
     if end > info.st_size:
-        raise ModelError(f"{where}: external data {path.name!r} ends at {info.st_size} bytes, before the tensor does ({end})")
+        raise ModelError(
+            f"{where}: external data {path.name!r} ends at {info.st_size} bytes, before the tensor does ({end})"
+        )
 
 
 @dataclass(frozen=True, slots=True)

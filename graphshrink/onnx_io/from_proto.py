@@ -115,7 +115,9 @@ def _read_data(proto: onnx.TensorProto, dims: tuple[int, ...], source: Source, w
             raise ModelError(f"{where} has data both inside and outside the file")
         return locate(_pairs(proto.external_data), source.folder, packed_size(proto.data_type, dims), where)
     if len(filled) + proto.HasField("raw_data") > 1:
-        raise ModelError(f"{where} has its data twice, in {', '.join(filled)}{' and raw_data' if proto.HasField('raw_data') else ''}")
+        raise ModelError(
+            f"{where} has its data twice, in {', '.join(filled)}{' and raw_data' if proto.HasField('raw_data') else ''}"
+        )
     if proto.data_type == T.STRING:
         items = tuple(proto.string_data)
         _expect(len(items), math.prod(dims), "strings", where)
@@ -306,10 +308,14 @@ def read_graph(proto: onnx.GraphProto, source: Source, header: Header | None = N
         ModelError: a value has two producers, or a declaration or initializer occurs twice.
     """
     graph = Graph(
-        _optional(proto, "name"), doc=_optional(proto, "doc_string"), metadata=_pairs(getattr(proto, "metadata_props", ())), header=header
+        _optional(proto, "name"),
+        doc=_optional(proto, "doc_string"),
+        metadata=_pairs(getattr(proto, "metadata_props", ())),
+        header=header,
     )
     graph.annotations = tuple(
-        Annotation(_optional(a, "tensor_name"), _pairs(a.quant_parameter_tensor_names)) for a in proto.quantization_annotation
+        Annotation(_optional(a, "tensor_name"), _pairs(a.quant_parameter_tensor_names))
+        for a in proto.quantization_annotation
     )
     try:
         edit.set_inputs(graph, map(read_value_info, proto.input))
@@ -363,7 +369,9 @@ def _training(proto: onnx.TrainingInfoProto, source: Source) -> Training:
     def part(name: str) -> Graph | None:
         return read_graph(getattr(proto, name), source) if proto.HasField(name) else None
 
-    return Training(part("initialization"), part("algorithm"), _pairs(proto.initialization_binding), _pairs(proto.update_binding))
+    return Training(
+        part("initialization"), part("algorithm"), _pairs(proto.initialization_binding), _pairs(proto.update_binding)
+    )
 
 
 def read_model(proto: onnx.ModelProto, source: Source) -> Graph:

@@ -66,7 +66,11 @@ def load_as_stored(model: str | os.PathLike[str] | onnx.ModelProto) -> Graph:
 def _parse(path: Path) -> tuple[onnx.ModelProto, Source]:
     size = _expect_model_file(path)
     with path.open("rb") as file:
-        content = memoryview(file.read()) if size < _MAP_FROM else memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        content = (
+            memoryview(file.read())
+            if size < _MAP_FROM
+            else memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        )
     for magic, mistake in _MISTAKES:
         if bytes(content[: len(magic)]) == magic:
             raise ModelError(mistake)
@@ -94,5 +98,7 @@ def _expect_model_file(path: Path) -> int:
     if info.st_size == 0:
         raise ModelError("is empty")
     if info.st_size >= _SIZE_CAP:
-        raise ModelError(f"has {info.st_size} bytes; an ONNX file ends at 2 GB, larger models keep their weights in external data")
+        raise ModelError(
+            f"has {info.st_size} bytes; an ONNX file ends at 2 GB, larger models keep their weights in external data"
+        )
     return info.st_size

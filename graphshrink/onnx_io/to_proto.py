@@ -255,7 +255,11 @@ def write_graph(graph: Graph, proto: onnx.GraphProto, relocate: Relocate) -> Non
             write_tensor(value.constant, proto.initializer.add(), relocate)
         elif value.constant is not None:
             write_sparse(value.constant, proto.sparse_initializer.add(), relocate)
-    for infos, entries in ((graph.inputs, proto.input), (graph.outputs, proto.output), (graph.value_info.values(), proto.value_info)):
+    for infos, entries in (
+        (graph.inputs, proto.input),
+        (graph.outputs, proto.output),
+        (graph.value_info.values(), proto.value_info),
+    ):
         for info in infos:
             write_value_info(info, entries.add())
     for annotation in graph.annotations:
