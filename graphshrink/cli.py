@@ -54,9 +54,7 @@ def shrink(
     destination: Annotated[Path | None, Parameter(name="OUT", help="Where the result goes; may be IN.")] = None,
     /,
     *,
-    passes: Annotated[
-        str, Parameter(name=["--passes", "-p"], help="What to do, or none.")
-    ] = "weight-sharing{bits=8}",
+    passes: Annotated[str, Parameter(name=["--passes", "-p"], help="What to do, or none.")] = "weight-sharing{bits=8}",
     calibration: Calibration = None,
     samples: Samples = 128,
     max_error: Annotated[
@@ -115,8 +113,8 @@ def shrink(
     if report is not None:
         _write_json(report, {**compiled.report, "paths": {"input": str(source), "output": str(destination)}})
     if not quiet:
-        _print_lines(summary(compiled.report, source.name))
-        print(f"would write {destination or 'nothing'} (dry run)" if dry_run else f"wrote {safe(str(destination))}")
+        last = f"would write {destination or 'nothing'} (dry run)" if dry_run else f"wrote {destination}"
+        _print_lines([*summary(compiled.report, source.name), safe(last)])
     for note in compiled.report["notes"]:
         _say(f"warning: {note}")
     for line in compiled.missed:
@@ -148,7 +146,7 @@ def verify(
     with Runtime(providers=providers) as runtime:
         comparison = compare_models(original, result, request, max_error, runtime)
     if json_output:
-        print(json.dumps(comparison_dict(comparison), indent=2))
+        _print_lines([json.dumps(comparison_dict(comparison), indent=2)])
     else:
         _print_lines(comparison_lines(comparison))
     return 0 if comparison.passed else VerificationError.exit_code
@@ -167,7 +165,7 @@ def inspect(
 
     found = inspect_model(model)
     if json_output:
-        print(json.dumps(found, indent=2))
+        _print_lines([json.dumps(found, indent=2)])
     else:
         _print_lines(inspection_lines(found))
     return 0
@@ -190,7 +188,7 @@ def expand(
     count = expand_model(source, destination, external=True if save_as_external_data else None)
     if not quiet:
         sizes = f"{size(source.stat().st_size)} -> {size(destination.stat().st_size)}"
-        print(f"{sizes}; {count} weights decoded; wrote {safe(str(destination))}")
+        _print_lines([f"{sizes}; {count} weights decoded; wrote {safe(str(destination))}"])
     return 0
 
 
@@ -204,6 +202,9 @@ def run(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments
     try:
         code: int | None = app(arguments, exit_on_error=False, print_error=False)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        _close_stdout()
+        return 0
     except KeyboardInterrupt:
         _say("interrupted; nothing was written")
         return _INTERRUPTED
@@ -231,8 +232,17 @@ def _say(line: str) -> None:
 def _print_lines(lines: Any) -> None:
     """Print to stdout, in ASCII where the terminal knows no more."""
     encoding = sys.stdout.encoding or "ascii"
-    for line in lines:
-        print(line.encode(encoding, "replace").decode(encoding))
+    try:
+        for line in lines:
+            print(line.encode(encoding, "replace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _close_stdout()
+
+
+def _close_stdout() -> None:
+    """Nobody reads any more; without this, Python would complain once more when it exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _version() -> str:

@@ -19,7 +19,9 @@ _MARGIN: Final = 0.9  # aim below the bound, as the sum is an estimate
 _MILDER_SHARE: Final = 1 / 16  # of the squared error is left after two more bits; corrected by what is measured
 
 
-def back_off(before: Graph, after: Graph, step: Pass, result: PassResult, context: Context, judge: Judge) -> tuple[Graph, PassResult, float] | None:
+def back_off(
+    before: Graph, after: Graph, step: Pass, result: PassResult, context: Context, judge: Judge
+) -> tuple[Graph, PassResult, float] | None:
     """Find settings with which a pass stays within the bound.
 
     Args:

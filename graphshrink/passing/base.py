@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, Self, TypeAlias, TypeVar
+from typing import ClassVar, Generic, NamedTuple, Self, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -87,7 +87,11 @@ class Selection:
 
     def refuses(self, weight: Weight) -> str | None:
         """Why a weight is not selected, or None if it is."""
-        names = [weight.label, *(use.operator.name or "" for use in weight.uses), *(use.operator.op_type for use in weight.uses)]
+        names = [
+            weight.label,
+            *(use.operator.name or "" for use in weight.uses),
+            *(use.operator.op_type for use in weight.uses),
+        ]
         if self.include and not _any_match(names, self.include):
             return "not included"
         return "excluded" if _any_match(names, self.exclude) else None
@@ -146,8 +150,7 @@ class Context:
         return results
 
 
-@dataclass(frozen=True, slots=True)
-class Layer(Generic[P]):
+class Layer(NamedTuple, Generic[P]):
     """A weight that a pass may change, and the settings it is to use."""
 
     weight: Weight

@@ -35,7 +35,9 @@ class PassRecord:
     rolled_back: str | None = None
 
 
-def run_passes(graph: Graph, passes: Sequence[Pass], context: Context, judge: Judge | None) -> tuple[Graph, list[PassRecord]]:
+def run_passes(
+    graph: Graph, passes: Sequence[Pass], context: Context, judge: Judge | None
+) -> tuple[Graph, list[PassRecord]]:
     """Run passes in order.
 
     Args:
@@ -55,12 +57,17 @@ def run_passes(graph: Graph, passes: Sequence[Pass], context: Context, judge: Ju
     return graph, records
 
 
-def _run_one(before: Graph, step: Pass, context: Context, judge: Judge | None, started: float) -> tuple[Graph, PassRecord]:
+def _run_one(
+    before: Graph, step: Pass, context: Context, judge: Judge | None, started: float
+) -> tuple[Graph, PassRecord]:
     def record(result: PassResult, error: float | None, **rest: Any) -> PassRecord:
         return PassRecord(step.name, asdict(step), result, error, time.perf_counter() - started, **rest)  # type: ignore[call-overload]
 
     def undo(result: PassResult, reason: str) -> tuple[Graph, PassRecord]:
-        layers = {label: Skipped("rolled back") if label in set(result.changed) else outcome for label, outcome in result.layers.items()}
+        layers = {
+            label: Skipped("rolled back") if label in set(result.changed) else outcome
+            for label, outcome in result.layers.items()
+        }
         return before, record(PassResult(layers), None, rolled_back=reason)
 
     after = before.copy()
@@ -80,12 +87,15 @@ def _run_one(before: Graph, step: Pass, context: Context, judge: Judge | None, s
     except JudgeError as e:
         return undo(result, f"its result does not run: {e}")
     if softened is None:
-        return undo(result, f"output error {error:.3g} is above the bound {judge.bound:g}, and milder settings did not help")
+        return undo(
+            result, f"output error {error:.3g} is above the bound {judge.bound:g}, and milder settings did not help"
+        )
     graph, result, error = softened
     return graph, record(result, error, backed_off=True)
 
 
 def missed(records: Sequence[PassRecord]) -> list[str]:
     """What was asked for and not done, as lines for the user."""
-    return [f"{record.name} was rolled back: {record.rolled_back}" for record in records if record.rolled_back is not None]
-
+    return [
+        f"{record.name} was rolled back: {record.rolled_back}" for record in records if record.rolled_back is not None
+    ]

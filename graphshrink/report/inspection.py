@@ -10,7 +10,6 @@ import onnx
 from graphshrink.encodings import lift
 from graphshrink.errors import JudgeError
 from graphshrink.ir.check import check
-from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import StringData
 from graphshrink.ir.weight import Weight, weights
 from graphshrink.metrics.macs import Known, macs, operator_macs
@@ -42,7 +41,9 @@ def inspect_model(path: Path) -> dict[str, Any]:
         "gzip_bytes": gzip_bytes(file_chunks(files)),
         "ir_version": graph.header.ir_version if graph.header is not None else None,
         "opsets": {domain or "": version for domain, version in graph.opsets},
-        "operators": dict(Counter(o.op_type for _, scope in graph.scopes() for _, o in scope.operators()).most_common()),
+        "operators": dict(
+            Counter(o.op_type for _, scope in graph.scopes() for _, o in scope.operators()).most_common()
+        ),
         "parameters": sum(weight.tensor.size for weight in found),
         "macs": sum(macs(graph, shapes).values()) if shapes else None,
         "layers": [_layer(weight, encodings.get((id(weight.graph), weight.name), "plain"), shapes) for weight in found],
@@ -64,7 +65,9 @@ def _layer(weight: Weight, encoding: str, shapes: Known) -> dict[str, Any]:
     return {
         "label": weight.label,
         "operators": sorted({use.operator.op_type for use in weight.uses}),
-        "type": onnx.TensorProto.DataType.Name(weight.tensor.elem_type) if not isinstance(weight.tensor.data, StringData) else "STRING",
+        "type": onnx.TensorProto.DataType.Name(weight.tensor.elem_type)
+        if not isinstance(weight.tensor.data, StringData)
+        else "STRING",
         "shape": list(weight.tensor.dims),
         "parameters": weight.tensor.size,
         "bytes": weight.tensor.nbytes,

@@ -109,7 +109,9 @@ def _side(model: Model, shapes: Known) -> dict[str, Any]:
         "bytes": sum(path.stat().st_size for path in model.files),
         "gzip_bytes": gzip_bytes(file_chunks(model.files)),
         "sha256": sha256(model.files),
-        "parameters": sum(weight.tensor.size for weight in weights(model.graph) if not isinstance(weight.tensor.data, StringData)),
+        "parameters": sum(
+            weight.tensor.size for weight in weights(model.graph) if not isinstance(weight.tensor.data, StringData)
+        ),
         "macs": sum(macs(model.graph, shapes).values()) if shapes else None,
     }
 
@@ -130,7 +132,10 @@ def _pass(record: PassRecord, size: int | None) -> dict[str, Any]:
 def _layers(facts: Facts) -> list[dict[str, Any]]:
     stored = {item.label: item for item in facts.stored}
     reasons = _reasons(record for record, _ in facts.records)
-    return [_layer(weight, stored.get(weight.label), facts.shapes, reasons.get(weight.label)) for weight in weights(facts.after.graph)]
+    return [
+        _layer(weight, stored.get(weight.label), facts.shapes, reasons.get(weight.label))
+        for weight in weights(facts.after.graph)
+    ]
 
 
 def _reasons(records: Iterable[PassRecord]) -> dict[str, str]:
@@ -156,7 +161,9 @@ def _layer(weight: Weight, stored: Stored | None, shapes: Known, reason: str | N
         "encoding": "plain" if stored is None else stored.encoding,
         "plain_bytes": weight.tensor.nbytes if stored is None else stored.plain_bytes,
         "stored_bytes": weight.tensor.nbytes if stored is None else stored.stored_bytes,
-        "gzip_bytes": None if text else gzip_bytes(part.buffer for part in (stored.parts if stored is not None else (weight.tensor,))),
+        "gzip_bytes": None
+        if text
+        else gzip_bytes(part.buffer for part in (stored.parts if stored is not None else (weight.tensor,))),
         "done": reason,
     }
 

@@ -60,7 +60,9 @@ def _pass(entry: Mapping[str, Any], layers: Sequence[Mapping[str, Any]]) -> Iter
 
 def _layers(layers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """The largest encoded layers, each with a bar of what is left of it."""
-    encoded = sorted((layer for layer in layers if layer["encoding"] != "plain"), key=lambda layer: -layer["plain_bytes"])
+    encoded = sorted(
+        (layer for layer in layers if layer["encoding"] != "plain"), key=lambda layer: -layer["plain_bytes"]
+    )
     for layer in encoded[:_LAYERS]:
         share = layer["stored_bytes"] / layer["plain_bytes"]
         sizes = f"{size(layer['plain_bytes']):>7} -> {size(layer['stored_bytes']):>7}"

@@ -31,14 +31,19 @@ def comparison_dict(comparison: Comparison) -> dict[str, Any]:
 def comparison_lines(comparison: Comparison) -> Iterator[str]:
     """As a table of at most 80 columns, the verdict first."""
     verdict = comparison.verdict
-    bound = "no bound" if comparison.bound is None else f"bound {comparison.bound:g}"
-    yield f"{'within bounds' if comparison.passed else 'TOO FAR APART'}: worst error {verdict.worst:.3g} ({bound})"
+    yield f"{_headline(comparison)}: worst error {verdict.worst:.3g}"
     yield f"on {safe(comparison.inputs)}"
     yield _row(*_HEAD)
     for name, error in verdict.outputs.items():
         yield _row(name, *_figures(error))
         if error.note is not None:
             yield f"  {safe(error.note)}"
+
+
+def _headline(comparison: Comparison) -> str:
+    if not comparison.passed:
+        return "TOO FAR APART" if comparison.bound is None else f"TOO FAR APART (bound {comparison.bound:g})"
+    return "compared, no bound given" if comparison.bound is None else f"within the bound {comparison.bound:g}"
 
 
 def _figures(error: OutputError) -> tuple[str, ...]:

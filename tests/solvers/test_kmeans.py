@@ -80,6 +80,7 @@ def small_bins(monkeypatch: pytest.MonkeyPatch) -> None:
 def coarse_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make rows of a few hundred values larger than what dynamic programming takes at once."""
     monkeypatch.setattr(_kmeans_search, "LEAST_BINS", 4)
+    monkeypatch.setattr(_kmeans_search, "BINS_PER_CLUSTER", 32)
 
 
 PATHS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {

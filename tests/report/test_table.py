@@ -1,0 +1,52 @@
+"""The summary: what matters first, never wider than a terminal."""
+
+from typing import Any
+
+from graphshrink.report.table import summary
+from graphshrink.report.text import columns
+
+
+def layer(label: str, plain: int, stored: int, encoding: str = "codebook") -> dict[str, Any]:
+    return {
+        "label": label,
+        "plain_bytes": plain,
+        "stored_bytes": stored,
+        "encoding": encoding,
+        "parameters": plain // 4,
+    }
+
+
+def report(**changes: Any) -> dict[str, Any]:
+    verdict = {"error": 0.01, "samples": 3, "outputs": {"y": {"top1_agreement": 0.5}}}
+    return {
+        "input": {"bytes": 1000, "gzip_bytes": 900},
+        "output": {"bytes": 200, "gzip_bytes": 150},
+        "verification": {"random": False, "bound": 0.1, "held_out": verdict, "fit": verdict},
+        "passes": [
+            {
+                "name": "p",
+                "rolled_back": None,
+                "backed_off": False,
+                "layers": {"a": {"detail": "d"}, "b": {"reason": "r\x1b[31m" * 50}},
+            }
+        ],
+        "layers": [layer("a" * 300, 900, 100), layer("b", 80, 80, "plain")],
+        **changes,
+    }
+
+
+def test_leads_with_what_was_saved() -> None:
+    assert next(summary(report(), "model.onnx")) == "1.00 kB -> 200 B, 5.00 x smaller; gzip 900 B -> 150 B; model.onnx"
+    assert "1.10 x LARGER" in next(summary(report(output={"bytes": 1100, "gzip_bytes": 1}), "m"))
+
+
+def test_is_at_most_80_columns_and_free_of_control_characters() -> None:
+    lines = list(summary(report(layers=[layer("層" * 40 + str(i), 10**9 - i, 10**8) for i in range(20)]), "m" * 300))
+    assert all(columns(line) <= 80 and "\x1b" not in line for line in lines)
+    assert any("and 12 more" in line for line in lines)
+
+
+def test_says_when_nothing_was_verified_and_when_a_pass_was_rolled_back() -> None:
+    entry = {"name": "p", "rolled_back": "too far", "backed_off": False, "layers": {}}
+    text = "\n".join(summary(report(verification=None, passes=[entry]), "m"))
+    assert "NOT VERIFIED" in text and "p: rolled back" in text
