@@ -161,9 +161,10 @@ def inspect(
     debug: Debug = False,
 ) -> int:
     """Show layers, bytes, types, MACs, and what passes could do."""
+    from graphshrink.registry import PASSES
     from graphshrink.report.inspection import inspect_model, inspection_lines
 
-    found = inspect_model(model)
+    found = inspect_model(model, [cls() for cls in PASSES])
     if json_output:
         _print_lines([json.dumps(found, indent=2)])
     else:
@@ -226,7 +227,7 @@ def _fail(message: str, code: int, debug: bool) -> int:
 
 
 def _say(line: str) -> None:
-    print(f"graphshrink: {safe(line)}", file=sys.stderr)
+    print(f"graphshrink: {safe(line, 500)}", file=sys.stderr)
 
 
 def _print_lines(lines: Any) -> None:

@@ -6,7 +6,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -35,8 +35,8 @@ from graphshrink.verify import Original, SampleRequest, compare_files, first
 
 DEFAULT_PASSES: Final = "weight-sharing{bits=8}"
 
-# How far an encoded file may be from the same weights stored plainly. The weights are equal bit for bit; ONNX Runtime may still fuse and order
-# the two graphs differently, which costs rounding, more of it in half precision.
+# How far an encoded file may be from the same weights stored plainly. The weights are equal bit for bit; ONNX Runtime
+# may still fuse and order the two graphs differently, which costs rounding, more of it in half precision.
 _TOLERANCE: Final = 1e-4
 _HALF_TOLERANCE: Final = 1e-2
 _HALF: Final = (T.FLOAT16, T.BFLOAT16)
@@ -50,10 +50,10 @@ class Options:
     """What a compilation is asked to do; the command line and `compile` share it."""
 
     passes: tuple[Pass, ...]
-    request: SampleRequest = SampleRequest()
+    request: SampleRequest = field(default_factory=SampleRequest)
     max_error: float | None = None
     encoding: Policy = "fast"
-    selection: Selection = Selection()
+    selection: Selection = field(default_factory=Selection)
     jobs: int = 1
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     external_data: bool | None = None
@@ -137,11 +137,14 @@ def compile(
     Args:
         model: a path, or a model in memory.
         passes: what to do, such as "weight-sharing{bits=4}"; "none" for nothing.
-        calibration: sample inputs; see `graphshrink.calibration.sources`. Without them the outputs are compared on random inputs.
+        calibration: sample inputs; see `graphshrink.calibration.sources`. Without them the outputs are compared on
+            random inputs.
         samples: how many samples to use at most; 80 % to fit, 20 % to judge.
-        max_error: bound on the error of every output, ||Y' - Y|| / ||Y||; 0.1 by default, and without sample inputs no bound by default.
+        max_error: bound on the error of every output, ||Y' - Y|| / ||Y||; by default 0.1 with sample inputs, and none
+            without.
         encoding: how weights are stored: "plain", "fast" or "small".
-        include, exclude: glob patterns over weights, and names and types of the operators that use them.
+        include: glob patterns over weights, and names and types of the operators that use them; empty for all.
+        exclude: likewise, what to leave alone.
         seed: of every random choice.
         jobs: how many threads may work at once; the result does not depend on it.
         input_shapes: shapes to run inputs of unknown size with, by name.
@@ -183,7 +186,11 @@ def compile_with(model: ModelLike, options: Options, progress: Progress) -> Comp
 def _expect_sensible(options: Options) -> None:
     if options.max_error is not None and not 0 <= options.max_error < math.inf:
         raise UsageError(f"--max-error {options.max_error}: give a number from 0")
-    for name, value, least in (("--samples", options.request.limit, 1), ("--jobs", options.jobs, 1), ("--seed", options.request.seed, 0)):
+    for name, value, least in (
+        ("--samples", options.request.limit, 1),
+        ("--jobs", options.jobs, 1),
+        ("--seed", options.request.seed, 0),
+    ):
         if value < least:
             raise UsageError(f"{name} {value}: give a number from {least}")
 
@@ -195,7 +202,9 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
     path = _as_file(model, folder)
     with Runtime(providers=options.providers) as runtime, Original(runtime, path) as original:
         judge, source = _judge(graph, original, options)
-        context = Context(options.encoding, options.selection, progress=progress, seed=options.request.seed, jobs=options.jobs)
+        context = Context(
+            options.encoding, options.selection, progress=progress, seed=options.request.seed, jobs=options.jobs
+        )
         shrunk, records = _run_passes(graph, options, context, judge)
         progress("encoding", 0, 1)
         encoded, stored = _encode(shrunk, options)
@@ -233,18 +242,19 @@ def _judge(graph: Graph, original: Original, options: Options) -> tuple[Judge | 
     if not options.verify:
         return None, None
     try:
-        inputs = original.session.inputs
+        samples = options.request.open(graph, original.session)
     except JudgeError as e:
         raise JudgeError(f"{e} (this is the model as it came in; --no-verify compresses it unseen)") from e
-    samples = options.request.open(graph, inputs)
     original.expect_repeatable(samples)
-    return Judge(original, *split(samples), options.request.bound(options.max_error), options.request.random), samples
+    # Nothing is fitted to random inputs, so all of them may judge.
+    fit, held_out = (samples, samples) if options.request.random else split(samples)
+    return Judge(original, fit, held_out, options.request.bound(options.max_error), options.request.random), samples
 
 
 def _run_passes(
     graph: Graph, options: Options, context: Context, judge: Judge | None
 ) -> tuple[Graph, list[tuple[PassRecord, int | None]]]:
-    """Run the passes; each record comes with the bytes of the model after it (None for the last: that is the output itself)."""
+    """Run the passes; each with the model's bytes after it (None for the last, whose result is the output)."""
     done: list[tuple[PassRecord, int | None]] = []
     for index, step in enumerate(options.passes):
         graph, records = run_passes(graph, [step], context, judge)
@@ -256,14 +266,18 @@ def _run_passes(
 def _encode(graph: Graph, options: Options) -> tuple[Graph, list[Stored]]:
     """The graph as it will be written: a copy with its weights encoded."""
     encoded = graph.copy()
-    return encoded, encode_graph(encoded, [weight for weight in weights(encoded) if _may_encode(weight, options)], options.encoding)
+    return encoded, encode_graph(
+        encoded, [weight for weight in weights(encoded) if _may_encode(weight, options)], options.encoding
+    )
 
 
 def _may_encode(weight: Weight, options: Options) -> bool:
     return why_not_a_weight(weight) is None and options.selection.refuses(weight) is None
 
 
-def _verify(judge: Judge, source: Samples | None, written_to: Path, shrunk: Graph, stored: list[Stored]) -> Verification:
+def _verify(
+    judge: Judge, source: Samples | None, written_to: Path, shrunk: Graph, stored: list[Stored]
+) -> Verification:
     """Ask every judge about the written file.
 
     Raises:
@@ -280,20 +294,27 @@ def _verify(judge: Judge, source: Samples | None, written_to: Path, shrunk: Grap
     fit, held_out = judge.verdicts(written_to)
     if not judge.allows(held_out.worst) or not math.isfinite(held_out.worst):
         bound = "no number at all" if judge.bound is None else f"more than the bound {judge.bound:g} (--max-error)"
-        raise VerificationError(f"the outputs differ from the original's by {held_out.worst:.3g}, {bound}; nothing was written")
-    judges = {"checker": "accepts" if complaint is None else f"refuses the input itself: {complaint}", "onnxruntime": "runs"}
+        raise VerificationError(
+            f"the outputs differ from the original's by {held_out.worst:.3g}, {bound}; nothing was written"
+        )
+    judges = {
+        "checker": "accepts" if complaint is None else f"refuses the input itself: {complaint}",
+        "onnxruntime": "runs",
+    }
     description = source.description if source is not None else ""
     return Verification(description, judge.random, judge.bound, fit, held_out, judges)
 
 
 def _check_decoding(judge: Judge, written_to: Path, shrunk: Graph) -> None:
-    """The second half of the emission check: the encoded file against the same weights stored plainly, in ONNX Runtime."""
+    """The second half of the emission check: the encoded file against the same weights stored plainly."""
     samples = first(judge.held_out, _EMISSION_SAMPLES)
     with written(shrunk) as plain:
         worst = compare_files(judge.original.runtime, plain, written_to, samples).worst
     half = any(weight.tensor.elem_type in _HALF for weight in weights(shrunk))
     if not worst <= (_HALF_TOLERANCE if half else _TOLERANCE):
-        raise InternalError(f"the encoded model's outputs differ by {worst:.3g} from those of the same weights stored plainly")
+        raise InternalError(
+            f"the encoded model's outputs differ by {worst:.3g} from those of the same weights stored plainly"
+        )
 
 
 def _notes(shrunk: Graph, encoded: Graph, verification: Verification | None) -> list[str]:
@@ -304,5 +325,8 @@ def _notes(shrunk: Graph, encoded: Graph, verification: Verification | None) -> 
         notes.append("outputs were compared on random inputs, which say little about real ones; give --calibration")
     gone = sorted({info.name for info in shrunk.inputs} - {info.name for info in encoded.inputs})
     if gone:
-        notes.append(f"{len(gone)} encoded weights are no longer graph inputs, where this IR version had to list them: {', '.join(gone[:3])}")
+        notes.append(
+            f"{len(gone)} encoded weights are no longer graph inputs, where this IR version had to list them: "
+            + ", ".join(gone[:3])
+        )
     return notes

@@ -1,7 +1,7 @@
 """Comparing models by their outputs, side by side in ONNX Runtime."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -12,7 +12,7 @@ from graphshrink.calibration.samples import Indexed, Samples
 from graphshrink.calibration.sources import Source, open_samples
 from graphshrink.errors import CalibrationError, JudgeError
 from graphshrink.ir.graph import Graph
-from graphshrink.ir.types import Feeds, TensorSpec
+from graphshrink.ir.types import Feeds
 from graphshrink.metrics.output_error import OutputComparison, OutputError
 from graphshrink.onnx_io.load import load
 from graphshrink.onnx_io.runtime import Runtime, Session
@@ -24,6 +24,12 @@ DEFAULT_BOUND: Final = 0.1
 """The largest error allowed when there are sample inputs and nothing else is said."""
 
 _RANDOM_SAMPLES: Final = 10
+_FREE_SIZES: Final = (
+    16,
+    64,
+    224,
+    1,
+)  # for axes of any size: small first; networks that halve their input need multiples of 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +53,38 @@ class SampleRequest:
         """Whether the samples are made up."""
         return self.source is None
 
-    def open(self, graph: Graph, inputs: Sequence[TensorSpec]) -> Samples:
-        """The samples, for a model with these inputs."""
+    def open(self, graph: Graph, session: Session) -> Samples:
+        """The samples, for a model that is running.
+
+        Raises:
+            CalibrationError: the samples do not fit the model.
+            JudgeError: the model does not run on random inputs of any size tried.
+        """
         if self.source is not None:
-            return open_samples(self.source, inputs, limit=self.limit)
-        return random_samples(inputs, count=_RANDOM_SAMPLES, seed=self.seed, ranges=input_ranges(graph), shapes=self.shapes)
+            return open_samples(self.source, session.inputs, limit=self.limit)
+        ranges = {
+            name: limits for name, limits in input_ranges(graph).items() if name in {i.name for i in session.inputs}
+        }
+        refusal: JudgeError | None = None
+        tried: set[tuple[tuple[int, ...], ...]] = set()
+        for free in _FREE_SIZES:
+            samples = random_samples(
+                session.inputs, count=_RANDOM_SAMPLES, seed=self.seed, ranges=ranges, shapes=self.shapes, free=free
+            )
+            shapes = tuple(array.shape for array in samples[0].values())
+            if shapes in tried:
+                break
+            tried.add(shapes)
+            try:
+                session.run(samples[0])
+            except JudgeError as e:
+                refusal = refusal or e
+            else:
+                return samples
+        raise JudgeError(f"it does not run on random inputs; give --calibration, or --input-shape: {refusal}")
 
     def bound(self, given: float | None) -> float | None:
-        """The bound that holds: what was given, else the default; random inputs say too little to bound anything by default."""
+        """The bound that holds: what was given, else the default, which random inputs say too little for."""
         return given if given is not None or self.random else DEFAULT_BOUND
 
 
@@ -134,7 +164,9 @@ class Original:
         comparison = OutputComparison()
         comparison.add(self._expected(samples, 0, samples[0]), self.session.run(samples[0]))
         if comparison.worst > 1e-6:
-            raise JudgeError(f"{self.path.name}: gives other outputs for the same inputs, so no result can be verified; use --no-verify")
+            raise JudgeError(
+                f"{self.path.name}: other outputs for the same inputs, so nothing can be verified; use --no-verify"
+            )
 
     def _expected(self, samples: Samples, index: int, feeds: Feeds) -> Feeds:
         known = self._outputs.setdefault(id(samples), _Remembered(samples)).outputs
@@ -170,7 +202,9 @@ def _numbered(samples: Samples) -> Iterator[tuple[int, Feeds]]:
         try:
             feeds = samples[index]
         except OSError as e:
-            raise CalibrationError(f"{samples.description}: sample {index} cannot be read any more: {e.strerror or e}") from e
+            raise CalibrationError(
+                f"{samples.description}: sample {index} cannot be read any more: {e.strerror or e}"
+            ) from e
         yield index, feeds
 
 
@@ -197,7 +231,9 @@ class Comparison:
         return math.isfinite(self.verdict.worst) and self.verdict.worst <= limit
 
 
-def compare_models(expected: Path, actual: Path, request: SampleRequest, bound: float | None, runtime: Runtime) -> Comparison:
+def compare_models(
+    expected: Path, actual: Path, request: SampleRequest, bound: float | None, runtime: Runtime
+) -> Comparison:
     """Compare the outputs of two model files; with sample inputs and no bound given, the bound is `DEFAULT_BOUND`.
 
     Raises:
@@ -206,5 +242,5 @@ def compare_models(expected: Path, actual: Path, request: SampleRequest, bound: 
     """
     graph = load(expected)
     with Original(runtime, expected) as original:
-        samples = request.open(graph, original.session.inputs)
+        samples = request.open(graph, original.session)
         return Comparison(original.compare(actual, samples), samples.description, request.random, request.bound(bound))

@@ -1,0 +1,1 @@
+"""Where sample inputs come from."""

@@ -1,8 +1,8 @@
 """Random sample inputs, for want of real ones.
 
 1. Sizes: an input in `shapes` takes that shape whole, which binds the symbols of its axes. Of the other symbols, those
-   that stand on a first axis are 1 (the batch) and the rest 16. A symbol has one size in all inputs. Unnamed axes are 1
-   when first and 16 otherwise.
+   that stand on a first axis are 1 (the batch) and the rest `free`. A symbol has one size in all inputs. Unnamed axes
+   are 1 when first and `free` otherwise.
 2. Values: standard normal for floats and both parts of complex numbers; integers from the half-open range of the input,
    [0, 2) when nothing is said; booleans; strings of one letter.
 3. Sample i depends on the seed, i and the model's inputs alone.
@@ -19,7 +19,6 @@ from graphshrink.calibration.samples import Indexed, Samples
 from graphshrink.errors import CalibrationError, UsageError
 from graphshrink.ir.types import Array, Dim, Feeds, TensorSpec
 
-_FREE = 16
 _DEFAULT_RANGE = (0, 2)
 _MAX_BYTES = 1 << 31
 _LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz"), dtype=object)
@@ -36,6 +35,7 @@ def random_samples(
     seed: int = 0,
     ranges: Mapping[str, Range] | None = None,
     shapes: Mapping[str, Shape] | None = None,
+    free: int = 16,
 ) -> Samples:
     """Random samples for a model's inputs, drawn when they are asked for.
 
@@ -45,6 +45,7 @@ def random_samples(
         seed: not negative.
         ranges: half-open range of values of integer inputs, by name.
         shapes: shape of one sample of an input, by name.
+        free: size of axes that nothing is known of.
 
     Raises:
         CalibrationError: a shape or range contradicts the model, is missing for an input of unknown rank, or is
@@ -59,7 +60,7 @@ def random_samples(
     known_shapes: Mapping[str, Shape] = {} if shapes is None else shapes
     _check_names(inputs, known_ranges, "--input-range")
     _check_names(inputs, known_shapes, "--input-shape")
-    sizes = _sizes(inputs, known_shapes)
+    sizes = _sizes(inputs, known_shapes, free)
     limits = {spec.name: _range(spec, known_ranges.get(spec.name)) for spec in inputs}
     for spec in inputs:
         _check_drawable(spec, sizes[spec.name])
@@ -110,7 +111,7 @@ def _check_names(inputs: Sequence[TensorSpec], given: Mapping[str, object], opti
             )
 
 
-def _sizes(inputs: Sequence[TensorSpec], shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+def _sizes(inputs: Sequence[TensorSpec], shapes: Mapping[str, Shape], free: int) -> dict[str, Shape]:
     """The shape of each input, by rule 1."""
     symbols: dict[str, int] = {}
     for spec in inputs:
@@ -119,7 +120,10 @@ def _sizes(inputs: Sequence[TensorSpec], shapes: Mapping[str, Shape]) -> dict[st
     for spec in inputs:
         if spec.shape and isinstance(spec.shape[0], str) and spec.name not in shapes:
             symbols.setdefault(spec.shape[0], 1)
-    return {spec.name: tuple(shapes[spec.name]) if spec.name in shapes else _resolved(spec, symbols) for spec in inputs}
+    return {
+        spec.name: tuple(shapes[spec.name]) if spec.name in shapes else _resolved(spec, symbols, free)
+        for spec in inputs
+    }
 
 
 def _bind(spec: TensorSpec, shape: Shape, symbols: dict[str, int]) -> None:
@@ -140,21 +144,21 @@ def _bind(spec: TensorSpec, shape: Shape, symbols: dict[str, int]) -> None:
             )
 
 
-def _resolved(spec: TensorSpec, symbols: Mapping[str, int]) -> Shape:
+def _resolved(spec: TensorSpec, symbols: Mapping[str, int], free: int) -> Shape:
     if spec.shape is None:
         raise CalibrationError(
             f"input '{show(spec.name)}': the model does not say its rank; "
             f"give its shape, as in --input-shape {show(spec.name)}:1,3,224,224"
         )
-    return tuple(_size(dim, first=axis == 0, symbols=symbols) for axis, dim in enumerate(spec.shape))
+    return tuple(_size(dim, free, first=axis == 0, symbols=symbols) for axis, dim in enumerate(spec.shape))
 
 
-def _size(dim: Dim, *, first: bool, symbols: Mapping[str, int]) -> int:
+def _size(dim: Dim, free: int, *, first: bool, symbols: Mapping[str, int]) -> int:
     if isinstance(dim, int):
         return dim
     if dim is not None:
-        return symbols.get(dim, _FREE)
-    return 1 if first else _FREE
+        return symbols.get(dim, free)
+    return 1 if first else free
 
 
 def _range(spec: TensorSpec, given: Range | None) -> Range:

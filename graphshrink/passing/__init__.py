@@ -1,0 +1,1 @@
+"""What a pass is, and the manager that distrusts it."""

@@ -1,7 +1,7 @@
 """Backing off: milder settings, layer by layer, until the outputs are within their bound again.
 
-Each layer's own harm is measured by changing it alone. Errors of different layers are nearly independent, so their squares add up; the layers
-with the largest share get a milder setting first, and are left alone when there is none left.
+Each layer's own harm is measured by changing it alone. Errors of different layers are nearly independent, so their
+squares add up; the layers with the largest share get a milder setting first, and are left alone when none is left.
 """
 
 from dataclasses import replace

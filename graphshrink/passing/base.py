@@ -61,8 +61,8 @@ class PassResult:
 class Pass(ABC):
     """A transformation of a graph. Subclasses are frozen dataclasses, and their fields are their options.
 
-    A pass changes the graph in place through `graphshrink.ir.edit` alone, replaces arrays and never writes into them, and says for every
-    layer what it did. It knows nothing of how weights are stored.
+    A pass changes the graph in place through `graphshrink.ir.edit` alone, replaces arrays and never writes into them,
+    and says for every layer what it did. It knows nothing of how weights are stored.
     """
 
     name: ClassVar[str]
@@ -73,6 +73,10 @@ class Pass(ABC):
     def run(self, graph: Graph, context: "Context") -> PassResult:
         """Transform `graph` in place."""
 
+    def refuses(self, weight: Weight, policy: Policy) -> str | None:
+        """Why this pass would leave a weight alone, as far as a look at it can tell; None if it would work on it."""
+        return None
+
     def gentler(self) -> Self | None:
         """The same pass with a milder setting, for a layer that did too much harm; None if there is none left."""
         return None
@@ -80,7 +84,7 @@ class Pass(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which layers a run may touch: glob patterns over weight labels and the names and types of the operators that use them."""
+    """Which layers a run may touch: glob patterns over weights, and names and types of the operators that use them."""
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
@@ -122,14 +126,14 @@ class Context:
     jobs: int = 1
 
     def layers(self, graph: Graph, settings: P) -> tuple[list["Layer[P]"], PassResult]:
-        """The weights that a pass may change, each with the settings to use for it; all others in the result, with the reason."""
+        """The weights that a pass may change, with the settings to use for each; the others in the result, with reasons."""
         chosen: list[Layer[P]] = []
         result = PassResult()
         for weight in weights(graph):
             own = self.milder.get(weight.label, settings)
             reason = why_not_a_weight(weight) or self.selection.refuses(weight)
-            if reason is None and own is None:
-                reason = "changed the outputs too much"
+            if reason is None:
+                reason = own.refuses(weight, self.policy) if own is not None else "changed the outputs too much"
             if reason is not None or not isinstance(own, type(settings)):
                 result.layers[weight.label] = Skipped(reason or "has settings of another pass")
             else:

@@ -1,4 +1,4 @@
-"""Running passes, none of which is trusted: after each one the graph is checked, the outputs are compared, and what breaks is undone."""
+"""Running passes, none of which is trusted: after each the graph is checked, outputs are compared, harm is undone."""
 
 import time
 from collections.abc import Sequence

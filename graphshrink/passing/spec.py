@@ -5,8 +5,12 @@ from typing import Final, NamedTuple
 
 from graphshrink.errors import UsageError
 
-_CALL: Final = re.compile(r"\s*(?P<name>[A-Za-z][\w-]*)\s*(?:\{(?P<options>[^{}]*)\})?\s*(?P<end>,|$)")
-_OPTION: Final = re.compile(r"\s*(?P<key>[A-Za-z_]\w*)\s*=\s*(?P<quote>[\"']?)(?P<value>[^\"']*?)(?P=quote)\s*")
+_CALL: Final = re.compile(
+    r"\s*(?P<name>[A-Za-z][\w-]*)\s*(?:\{(?P<options>(?:[^{}\"']|\"[^\"]*\"|'[^']*')*)\}\s*)?(?P<end>,|$)"
+)
+_OPTION: Final = re.compile(
+    r"\s*(?P<key>[A-Za-z_]\w*)\s*=\s*(?:\"(?P<double>[^\"]*)\"|'(?P<single>[^']*)'|(?P<bare>[^\"',\s][^\"',]*?))\s*(?P<end>,|$)"
+)
 
 
 class Call(NamedTuple):
@@ -19,6 +23,9 @@ class Call(NamedTuple):
 def parse_spec(spec: str) -> list[Call]:
     """Take a specification apart.
 
+    1. Passes are separated by commas; options stand in braces as `key=value`, separated by commas.
+    2. A value with commas, braces or spaces around it is quoted, with `"` or with `'`.
+
     Raises:
         UsageError: the text is empty or malformed, or an option is given twice.
     """
@@ -26,7 +33,7 @@ def parse_spec(spec: str) -> list[Call]:
     at = 0
     while at < len(spec) or not calls:
         match = _CALL.match(spec, at)
-        if match is None or (match["end"] == "" and match.end() < len(spec)):
+        if match is None:
             raise UsageError(f"--passes: cannot read {spec[at:]!r}; write it like weight-sharing{{bits=4}},other-pass")
         calls.append(Call(match["name"], _options(match["name"], match["options"] or "")))
         at = match.end()
@@ -37,11 +44,13 @@ def parse_spec(spec: str) -> list[Call]:
 
 def _options(name: str, text: str) -> tuple[tuple[str, str], ...]:
     found: dict[str, str] = {}
-    for part in filter(str.strip, text.split(",")):
-        match = _OPTION.fullmatch(part)
+    at = 0
+    while text[at:].strip():
+        match = _OPTION.match(text, at)
         if match is None:
-            raise UsageError(f"--passes: {name}: cannot read {part.strip()!r}; options are written key=value")
+            raise UsageError(f"--passes: {name}: cannot read {text[at:].strip()!r}; options are written key=value")
         if match["key"] in found:
             raise UsageError(f"--passes: {name}: option {match['key']!r} is given twice")
-        found[match["key"]] = match["value"]
+        found[match["key"]] = next(value for value in match.group("double", "single", "bare") if value is not None)
+        at = match.end()
     return tuple(found.items())

@@ -1,7 +1,7 @@
 """What is in a model, and what graphshrink could do with it."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,14 +17,15 @@ from graphshrink.metrics.size import file_chunks, gzip_bytes
 from graphshrink.onnx_io.load import load_as_stored
 from graphshrink.onnx_io.runtime import Runtime
 from graphshrink.ops import why_not_a_weight
+from graphshrink.passing.base import Pass
 from graphshrink.report.ledger import model_files
 from graphshrink.report.text import bar, fit, safe, size
 
 _SHOWN: Final = 20  # layers in the table
 
 
-def inspect_model(path: Path) -> dict[str, Any]:
-    """The contents of a model as data, ready for JSON.
+def inspect_model(path: Path, passes: Sequence[Pass]) -> dict[str, Any]:
+    """The contents of a model as data, ready for JSON, and which of the passes apply to each weight.
 
     Raises:
         ModelError: it cannot be read.
@@ -46,7 +47,10 @@ def inspect_model(path: Path) -> dict[str, Any]:
         ),
         "parameters": sum(weight.tensor.size for weight in found),
         "macs": sum(macs(graph, shapes).values()) if shapes else None,
-        "layers": [_layer(weight, encodings.get((id(weight.graph), weight.name), "plain"), shapes) for weight in found],
+        "passes": [step.name for step in passes],
+        "layers": [
+            _layer(weight, encodings.get((id(weight.graph), weight.name), "plain"), shapes, passes) for weight in found
+        ],
     }
 
 
@@ -59,8 +63,9 @@ def _shapes(path: Path) -> Known:
         return {}
 
 
-def _layer(weight: Weight, encoding: str, shapes: Known) -> dict[str, Any]:
+def _layer(weight: Weight, encoding: str, shapes: Known, passes: Sequence[Pass]) -> dict[str, Any]:
     reason = why_not_a_weight(weight)
+    refusals = {step.name: reason or step.refuses(weight, "fast") for step in passes}
     counts = [operator_macs(use.graph, use.operator, shapes) for use in weight.uses]
     return {
         "label": weight.label,
@@ -74,8 +79,8 @@ def _layer(weight: Weight, encoding: str, shapes: Known) -> dict[str, Any]:
         "encoding": encoding,
         "macs": sum(count for count in counts if count is not None),
         "uses": len(weight.uses),
-        "passes": ["weight-sharing"] if reason is None else [],
-        "reason": reason,
+        "passes": [name for name, refusal in refusals.items() if refusal is None],
+        "reason": reason or next((refusal for refusal in refusals.values() if refusal is not None), None),
     }
 
 
@@ -92,9 +97,13 @@ def inspection_lines(found: Mapping[str, Any]) -> Iterator[str]:
     for layer in layers[:_SHOWN]:
         what = "/".join(layer["operators"]) or "unused"
         note = f"{layer['encoding']}" if layer["reason"] is None else f"not touched: {layer['reason']}"
-        yield f"  {fit(layer['label'], 24)} {bar(layer['bytes'] / max(1, largest), 8)} {size(layer['bytes']):>7}  {fit(f'{what}, {note}', 34).rstrip()}"
+        picture = bar(layer["bytes"] / max(1, largest), 8)
+        yield f"  {fit(layer['label'], 24)} {picture} {size(layer['bytes']):>7}  {fit(f'{what}, {note}', 34).rstrip()}"
     if len(layers) > _SHOWN:
-        yield f"  and {len(layers) - _SHOWN} more with {size(sum(layer['bytes'] for layer in layers[_SHOWN:]))} (--json lists all)"
-    able = [layer for layer in layers if layer["passes"]]
-    share = sum(layer["bytes"] for layer in able) / max(1, sum(layer["bytes"] for layer in layers))
-    yield f"  weight-sharing applies to {len(able)} of {len(layers)} constants, {share:.1%} of their bytes"
+        rest = size(sum(layer["bytes"] for layer in layers[_SHOWN:]))
+        yield f"  and {len(layers) - _SHOWN} more with {rest} (--json lists all)"
+    total = max(1, sum(layer["bytes"] for layer in layers))
+    for name in found["passes"]:
+        able = [layer for layer in layers if name in layer["passes"]]
+        share = sum(layer["bytes"] for layer in able) / total
+        yield f"  {name} applies to {len(able)} of {len(layers)} constants, {share:.1%} of their bytes"

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from graphshrink.encodings import Stored
 from graphshrink.ir.graph import Graph
@@ -193,5 +193,5 @@ def json_ready(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):
-        return {key: json_ready(item) for key, item in value.items()}
-    return [json_ready(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: json_ready(item) for key, item in cast("dict[str, Any]", value).items()}
+    return [json_ready(item) for item in cast("list[Any]", value)] if isinstance(value, list | tuple) else value

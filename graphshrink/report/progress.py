@@ -31,6 +31,7 @@ class LineProgress(NoProgress):
         self._started = self._said = 0.0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        """Print a line where it is due."""
         now = time.monotonic()
         if stage != self._stage:
             self._stage, self._started, self._said = stage, now, now
@@ -67,6 +68,7 @@ class TerminalProgress(NoProgress):
         self._stage = ""
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        """Move the bar."""
         if stage != self._stage:
             self._stage = stage
             self._bars.reset(self._task, description=stage, total=total)

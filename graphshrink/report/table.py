@@ -37,7 +37,8 @@ def _outputs(verification: Mapping[str, Any] | None) -> Iterator[str]:
     bound = "no bound" if verification["bound"] is None else f"bound {verification['bound']:g}"
     inputs = "random inputs" if verification["random"] else "held-out samples"
     yield f"  outputs      error {_number(held_out['error'])} ({bound}) on {held_out['samples']} {inputs}"
-    yield f"               error {_number(fitted['error'])} on the other {fitted['samples']}"
+    if not verification["random"]:
+        yield f"               error {_number(fitted['error'])} on the other {fitted['samples']}"
     agreements = [o["top1_agreement"] for o in held_out["outputs"].values() if o["top1_agreement"] is not None]
     if agreements:
         yield f"               same top class in {min(agreements):.1%} of the {inputs}"

@@ -18,14 +18,14 @@ def size(count: int) -> str:
     return f"{value:.{digits}f} {_UNITS[unit]}"
 
 
-def safe(text: str) -> str:
-    """Text of a stranger's file, fit for a terminal and a log: no control characters, no direction marks, not too long."""
+def safe(text: str, longest: int = _LONGEST) -> str:
+    """Text of a stranger's file, fit for a terminal and a log: no control or direction characters, not too long."""
     shown = _CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
-    return shown if len(shown) <= _LONGEST else shown[: _LONGEST - 1] + "…"
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
 def fit(text: str, width: int) -> str:
-    """Text in exactly `width` columns, cut in the middle where it is too long: the ends of layer names tell them apart."""
+    """Text in `width` columns, cut in the middle where it is too long: the ends of layer names tell them apart."""
     text = safe(text)
     if columns(text) <= width:
         return text + " " * (width - columns(text))

@@ -28,7 +28,7 @@ def graphshrink(*arguments: object, cwd: Path | None = None) -> subprocess.Compl
 
 def outputs_of(path: Path, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return list(session.run(None, feeds))
+    return [np.asarray(output) for output in session.run(None, feeds)]
 
 
 def width(line: str) -> int:

@@ -1,0 +1,48 @@
+"""What the documents show must work."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from graphshrink.onnx_io.load import load
+from graphshrink.passing.base import Changed, Context
+from tests.models import ROOT, saved, two_layers
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def python_blocks(path: Path) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", path.read_text(), flags=re.DOTALL)
+
+
+def test_the_pass_in_the_docs_works(tmp_path: Path) -> None:
+    (example,) = python_blocks(ROOT / "docs" / "passes.md")
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(compile(example, "docs/passes.md", "exec"), names)
+    result = names["Round"](step=0.5).run(load(saved(two_layers(), tmp_path)), Context())
+    assert set(result.layers) == {"W1", "W2"}
+    assert all(isinstance(outcome, Changed) and 0 < outcome.weight_error < 0.2 for outcome in result.layers.values())
+
+
+def test_options_in_the_readme_exist() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "graphshrink", "--help"], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    options = set(re.findall(r"--[a-z][a-z-]+", (ROOT / "README.md").read_text())) - {"--help"}
+    assert options - set(re.findall(r"--[a-z][a-z-]+", done.stdout)) == set()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_scripts_that_are_named_exist(document: Path) -> None:
+    for script in re.findall(r"`(scripts/\w+|\.ci/run)", document.read_text()):
+        assert (ROOT / script).is_file(), script
