@@ -13,34 +13,27 @@ from typing import Any, Final, TypeAlias
 
 import onnx
 
-from graphshrink.calibration.samples import Samples
 from graphshrink.calibration.sources import Source, split
 from graphshrink.encodings import Policy, Stored, encode_graph, policy_named
-from graphshrink.errors import InternalError, JudgeError, UsageError, VerificationError
+from graphshrink.errors import InternalError, JudgeError, UsageError
 from graphshrink.ir.graph import Graph
-from graphshrink.ir.tensor import T
 from graphshrink.ir.weight import Weight, weights
 from graphshrink.metrics.size import sha256
 from graphshrink.onnx_io.emit import Staged, emit, stage
 from graphshrink.onnx_io.load import load
 from graphshrink.onnx_io.recheck import check_written
 from graphshrink.onnx_io.runtime import Runtime
+from graphshrink.onnx_io.shapes import known_shapes
 from graphshrink.ops import why_not_a_weight
 from graphshrink.passing.base import Context, Pass, Progress, Selection
-from graphshrink.passing.judge import Judge, written
+from graphshrink.passing.final import Verification, verify_written
+from graphshrink.passing.judge import Judge
 from graphshrink.passing.pipeline import PassRecord, missed, run_passes
 from graphshrink.registry import passes_from
-from graphshrink.report.ledger import Facts, Model, Verification, build_report, model_files
-from graphshrink.verify import Original, SampleRequest, compare_files, first
+from graphshrink.report.ledger import Facts, Model, build_report, model_files
+from graphshrink.verify import Original, SampleRequest
 
 DEFAULT_PASSES: Final = "weight-sharing{bits=8}"
-
-# How far an encoded file may be from the same weights stored plainly. The weights are equal bit for bit; ONNX Runtime
-# may still fuse and order the two graphs differently, which costs rounding, more of it in half precision.
-_TOLERANCE: Final = 1e-4
-_HALF_TOLERANCE: Final = 1e-2
-_HALF: Final = (T.FLOAT16, T.BFLOAT16)
-_EMISSION_SAMPLES: Final = 4
 
 ModelLike: TypeAlias = str | PathLike[str] | onnx.ModelProto
 
@@ -201,7 +194,7 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
     graph = load(model)
     path = _as_file(model, folder)
     with Runtime(providers=options.providers) as runtime, Original(runtime, path) as original:
-        judge, source = _judge(graph, original, options)
+        judge = _judge(graph, original, options)
         context = Context(
             options.encoding, options.selection, progress=progress, seed=options.request.seed, jobs=options.jobs
         )
@@ -211,8 +204,8 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
         staged = stage(encoded, folder / "model.onnx", external=options.external_data, durable=False)
         progress("verifying", 0, 1)
         check_written(staged.model, shrunk)
-        verification = _verify(judge, source, staged.model, shrunk, stored) if judge is not None else None
-        shapes = runtime.infer_shapes(path) if judge is not None else {}
+        verification = verify_written(judge, staged.model, shrunk, stored) if judge is not None else None
+        shapes = known_shapes(runtime, path)
     facts = Facts(
         Model(graph, model_files(graph, path)),
         Model(shrunk, tuple(file for file in (staged.model, staged.data) if file is not None)),
@@ -237,10 +230,10 @@ def _as_file(model: ModelLike, folder: Path) -> Path:
     return path
 
 
-def _judge(graph: Graph, original: Original, options: Options) -> tuple[Judge | None, Samples | None]:
-    """The judge, with the samples it judges on; None when nothing is to be verified."""
+def _judge(graph: Graph, original: Original, options: Options) -> Judge | None:
+    """The judge; None when nothing is to be verified."""
     if not options.verify:
-        return None, None
+        return None
     try:
         samples = options.request.open(graph, original.session)
     except JudgeError as e:
@@ -248,7 +241,8 @@ def _judge(graph: Graph, original: Original, options: Options) -> tuple[Judge | 
     original.expect_repeatable(samples)
     # Nothing is fitted to random inputs, so all of them may judge.
     fit, held_out = (samples, samples) if options.request.random else split(samples)
-    return Judge(original, fit, held_out, options.request.bound(options.max_error), options.request.random), samples
+    bound = options.request.bound(options.max_error)
+    return Judge(original, fit, held_out, bound, options.request.random, samples.description)
 
 
 def _run_passes(
@@ -273,48 +267,6 @@ def _encode(graph: Graph, options: Options) -> tuple[Graph, list[Stored]]:
 
 def _may_encode(weight: Weight, options: Options) -> bool:
     return why_not_a_weight(weight) is None and options.selection.refuses(weight) is None
-
-
-def _verify(
-    judge: Judge, source: Samples | None, written_to: Path, shrunk: Graph, stored: list[Stored]
-) -> Verification:
-    """Ask every judge about the written file.
-
-    Raises:
-        VerificationError: the outputs are further from the original's than the bound.
-        JudgeError: a judge refuses the result but not the original.
-        InternalError: the encoded file computes something else than its plain weights do.
-    """
-    runtime = judge.original.runtime
-    complaint = runtime.check(judge.original.path)
-    if complaint is None and (new := runtime.check(written_to)) is not None:
-        raise JudgeError(f"the ONNX checker accepts the input but refuses the result: {new}")
-    if any(item.encoding != "plain" for item in stored):
-        _check_decoding(judge, written_to, shrunk)
-    fit, held_out = judge.verdicts(written_to)
-    if not judge.allows(held_out.worst) or not math.isfinite(held_out.worst):
-        bound = "no number at all" if judge.bound is None else f"more than the bound {judge.bound:g} (--max-error)"
-        raise VerificationError(
-            f"the outputs differ from the original's by {held_out.worst:.3g}, {bound}; nothing was written"
-        )
-    judges = {
-        "checker": "accepts" if complaint is None else f"refuses the input itself: {complaint}",
-        "onnxruntime": "runs",
-    }
-    description = source.description if source is not None else ""
-    return Verification(description, judge.random, judge.bound, fit, held_out, judges)
-
-
-def _check_decoding(judge: Judge, written_to: Path, shrunk: Graph) -> None:
-    """The second half of the emission check: the encoded file against the same weights stored plainly."""
-    samples = first(judge.held_out, _EMISSION_SAMPLES)
-    with written(shrunk) as plain:
-        worst = compare_files(judge.original.runtime, plain, written_to, samples).worst
-    half = any(weight.tensor.elem_type in _HALF for weight in weights(shrunk))
-    if not worst <= (_HALF_TOLERANCE if half else _TOLERANCE):
-        raise InternalError(
-            f"the encoded model's outputs differ by {worst:.3g} from those of the same weights stored plainly"
-        )
 
 
 def _notes(shrunk: Graph, encoded: Graph, verification: Verification | None) -> list[str]:

@@ -126,7 +126,7 @@ class Context:
     jobs: int = 1
 
     def layers(self, graph: Graph, settings: P) -> tuple[list["Layer[P]"], PassResult]:
-        """The weights that a pass may change, with the settings to use for each; the others in the result, with reasons."""
+        """The weights that a pass may change, each with the settings for it; the others in the result, with reasons."""
         chosen: list[Layer[P]] = []
         result = PassResult()
         for weight in weights(graph):

@@ -22,6 +22,7 @@ class Judge:
         held_out: samples that only judge.
         bound: the largest error allowed; None when errors are reported and bound nothing.
         random: whether the samples were made up.
+        description: where the samples came from.
     """
 
     original: Original
@@ -29,6 +30,7 @@ class Judge:
     held_out: Samples
     bound: float | None
     random: bool = False
+    description: str = ""
 
     def error(self, graph: Graph, *, samples: int | None = None) -> float:
         """The worst output error of a graph with its weights plain, on the held-out samples or the first few of them.

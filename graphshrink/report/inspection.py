@@ -8,7 +8,6 @@ from typing import Any, Final
 import onnx
 
 from graphshrink.encodings import lift
-from graphshrink.errors import JudgeError
 from graphshrink.ir.check import check
 from graphshrink.ir.tensor import StringData
 from graphshrink.ir.weight import Weight, weights
@@ -16,6 +15,7 @@ from graphshrink.metrics.macs import Known, macs, operator_macs
 from graphshrink.metrics.size import file_chunks, gzip_bytes
 from graphshrink.onnx_io.load import load_as_stored
 from graphshrink.onnx_io.runtime import Runtime
+from graphshrink.onnx_io.shapes import known_shapes
 from graphshrink.ops import why_not_a_weight
 from graphshrink.passing.base import Pass
 from graphshrink.report.ledger import model_files
@@ -33,7 +33,8 @@ def inspect_model(path: Path, passes: Sequence[Pass]) -> dict[str, Any]:
     graph = load_as_stored(path)
     encodings = {(id(item.graph), item.name): item.encoding for item in lift(graph)}
     check(graph)
-    shapes = _shapes(path)
+    with Runtime() as runtime:
+        shapes = known_shapes(runtime, path)
     files = model_files(graph, path)
     found = weights(graph)
     return {
@@ -52,15 +53,6 @@ def inspect_model(path: Path, passes: Sequence[Pass]) -> dict[str, Any]:
             _layer(weight, encodings.get((id(weight.graph), weight.name), "plain"), shapes, passes) for weight in found
         ],
     }
-
-
-def _shapes(path: Path) -> Known:
-    """Shapes as far as ONNX can tell; a model that shape inference refuses can still be looked at."""
-    try:
-        with Runtime() as runtime:
-            return runtime.infer_shapes(path)
-    except JudgeError:
-        return {}
 
 
 def _layer(weight: Weight, encoding: str, shapes: Known, passes: Sequence[Pass]) -> dict[str, Any]:

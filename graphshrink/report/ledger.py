@@ -16,6 +16,7 @@ from graphshrink.metrics.macs import Known, macs, operator_macs
 from graphshrink.metrics.output_error import OutputError
 from graphshrink.metrics.size import file_chunks, gzip_bytes, sha256
 from graphshrink.passing.base import Changed
+from graphshrink.passing.final import Verification
 from graphshrink.passing.pipeline import PassRecord
 from graphshrink.verify import Verdict
 
@@ -29,26 +30,6 @@ class Model:
 
     graph: Graph
     files: tuple[Path, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """What the judges said.
-
-    Attributes:
-        inputs: where the samples came from.
-        random: whether they were made up.
-        bound: the largest error allowed, or None.
-        fit, held_out: figures on the samples that passes could fit to, and on the others.
-        judges: what each judge said.
-    """
-
-    inputs: str
-    random: bool
-    bound: float | None
-    fit: Verdict
-    held_out: Verdict
-    judges: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,86 @@
+"""The last word on a written file: every judge is asked, and what differs from the original is measured."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from graphshrink.encodings import Stored
+from graphshrink.errors import InternalError, JudgeError, VerificationError
+from graphshrink.ir.graph import Graph
+from graphshrink.ir.tensor import T
+from graphshrink.ir.weight import weights
+from graphshrink.passing.judge import Judge, written
+from graphshrink.verify import Verdict, compare_files, first
+
+# How far an encoded file may be from the same weights stored plainly. The weights are equal bit for bit; ONNX Runtime
+# may still fuse and order the two graphs differently, which costs rounding, more of it in half precision.
+_TOLERANCE: Final = 1e-4
+_HALF_TOLERANCE: Final = 1e-2
+_HALF: Final = (T.FLOAT16, T.BFLOAT16)
+_EMISSION_SAMPLES: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What the judges said.
+
+    Attributes:
+        inputs: where the samples came from.
+        random: whether they were made up.
+        bound: the largest error allowed, or None.
+        fit: figures on the samples that passes could fit to.
+        held_out: figures on the others.
+        judges: what each judge said.
+    """
+
+    inputs: str
+    random: bool
+    bound: float | None
+    fit: Verdict
+    held_out: Verdict
+    judges: Mapping[str, str]
+
+
+def verify_written(judge: Judge, path: Path, graph: Graph, stored: Sequence[Stored]) -> Verification:
+    """Ask every judge about a written file.
+
+    Args:
+        judge: compares with the original.
+        path: the file.
+        graph: what it was made from, with its weights plain.
+        stored: how the weights are stored in it.
+
+    Raises:
+        VerificationError: the outputs are further from the original's than the bound.
+        JudgeError: a judge refuses the result but not the original.
+        InternalError: the encoded file computes something else than its plain weights do.
+    """
+    runtime = judge.original.runtime
+    complaint = runtime.check(judge.original.path)
+    if complaint is None and (new := runtime.check(path)) is not None:
+        raise JudgeError(f"the ONNX checker accepts the input but refuses the result: {new}")
+    if any(item.encoding != "plain" for item in stored):
+        _check_decoding(judge, path, graph)
+    fit, held_out = judge.verdicts(path)
+    if not judge.allows(held_out.worst) or not math.isfinite(held_out.worst):
+        bound = "no number at all" if judge.bound is None else f"more than the bound {judge.bound:g} (--max-error)"
+        raise VerificationError(
+            f"the outputs differ from the original's by {held_out.worst:.3g}, {bound}; nothing was written"
+        )
+    checker = "accepts" if complaint is None else f"refuses the input itself: {complaint}"
+    judges = {"checker": checker, "onnxruntime": "runs"}
+    return Verification(judge.description, judge.random, judge.bound, fit, held_out, judges)
+
+
+def _check_decoding(judge: Judge, path: Path, graph: Graph) -> None:
+    """The second half of the emission check: the encoded file against the same weights stored plainly."""
+    with written(graph) as plain:
+        samples = first(judge.held_out, _EMISSION_SAMPLES)
+        worst = compare_files(judge.original.runtime, plain, path, samples).worst
+    half = any(weight.tensor.elem_type in _HALF for weight in weights(graph))
+    if not worst <= (_HALF_TOLERANCE if half else _TOLERANCE):
+        raise InternalError(
+            f"the encoded model's outputs differ by {worst:.3g} from those of the same weights stored plainly"
+        )

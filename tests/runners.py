@@ -1,0 +1,46 @@
+"""Running models in ONNX Runtime, with its optimisations and without, and seeing what they leave."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import onnx
+import onnxruntime as ort
+
+from graphshrink.ir.types import Array
+
+OPTIMISED: Final = (False, True)
+
+
+def _options(optimised: bool) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    level = ort.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimised else level.ORT_DISABLE_ALL
+    return options
+
+
+def run(model: onnx.ModelProto, feeds: Mapping[str, Array], *, optimised: bool) -> dict[str, Array]:
+    """Every output by name."""
+    options = _options(optimised)
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(None, dict(feeds)), strict=True))
+
+
+def operators_left(model: onnx.ModelProto, folder: Path) -> Counter[str]:
+    """How many operators of each type run after ONNX Runtime's optimisations, bodies included, Constants not."""
+    options = _options(True)
+    path = folder / "optimised.onnx"
+    options.optimized_model_filepath = str(path)
+    ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return Counter(node.op_type for node in _nodes(onnx.load(path).graph.node) if node.op_type != "Constant")
+
+
+def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            yield from _nodes(attribute.g.node)
