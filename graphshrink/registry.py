@@ -2,7 +2,9 @@
 
 import dataclasses
 import difflib
-from collections.abc import Iterator
+import inspect
+import math
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, get_type_hints
 
 from graphshrink.errors import UsageError
@@ -39,7 +41,12 @@ def passes_from(spec: str) -> list[Pass]:
     Raises:
         UsageError: the text is malformed, or a pass or an option does not exist or has a value it cannot have.
     """
-    return [_build(call) for call in parse_spec(spec) if call.name != "none"]
+    calls = parse_spec(spec)
+    if any(call.name == "none" for call in calls):
+        if len(calls) > 1 or calls[0].options:
+            raise UsageError(f"--passes: {spec!r}: none stands alone")
+        return []
+    return [_build(call) for call in calls]
 
 
 def options_of(cls: type[Pass]) -> Iterator[Option]:
@@ -51,9 +58,19 @@ def options_of(cls: type[Pass]) -> Iterator[Option]:
 
 
 def _attribute_help(doc: str) -> dict[str, str]:
-    _, _, section = doc.partition("Attributes:")
-    lines = (line.strip().partition(": ") for line in section.splitlines())
-    return {name: text for name, separator, text in lines if separator}
+    """What the section says of each name; a text goes on where lines are indented further."""
+    _, _, section = inspect.cleandoc(doc).partition("Attributes:\n")
+    found: dict[str, str] = {}
+    name = ""
+    for line in section.splitlines():
+        if not line.startswith("    "):  # the section ends
+            break
+        if line.startswith("        "):
+            found[name] += " " + line.strip()
+        else:
+            name, _, found_text = line.strip().partition(": ")
+            found[name] = found_text
+    return found
 
 
 def _build(call: Call) -> Pass:
@@ -67,12 +84,18 @@ def _build(call: Call) -> Pass:
     return cls(**values)
 
 
-_CONVERT: Final[dict[str, Any]] = {
-    "int": int,
-    "float": float,
-    "str": str,
-    "bool": lambda text: {"true": True, "false": False}[text.lower()],
-}
+def _boolean(text: str) -> bool:
+    return {"true": True, "false": False}[text.lower()]
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(text)
+    return number
+
+
+_CONVERT: Final[Mapping[str, Callable[[str], Any]]] = {"int": int, "float": _number, "str": str, "bool": _boolean}
 
 
 def _convert(name: str, option: Option, text: str) -> Any:

@@ -1,13 +1,14 @@
 """weight-sharing: every weight becomes one of a few shared values."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import ClassVar, Final, NamedTuple, Self
+from typing import Any, ClassVar, Final, NamedTuple, Self
 
 import numpy as np
 
-from graphshrink.encodings import DECODE_BYTES, group_counts, stored_bytes
+from graphshrink.encodings import DECODE_BYTES, group_counts, most_distinct, stored_bytes, table_bytes
 from graphshrink.errors import UsageError
 from graphshrink.ir import edit
 from graphshrink.ir.graph import Graph
@@ -19,8 +20,9 @@ from graphshrink.solvers.kmeans import cluster_rows
 _ZEROS_KEPT: Final = 0.05
 """Share of exact zeros in a group from which zero is one of its shared values: somebody pruned it."""
 
-_PROBE_GROUPS, _PROBE_COLUMNS = 64, 4096  # how much of a large tensor is looked at to choose its grouping
-_CHUNK: Final = 1 << 22
+_CHUNK: Final = 1 << 18  # weights: small beside any tensor for which memory matters
+_PROBE_VALUES, _PROBE_ROW = 1 << 18, 1 << 13  # how much of a tensor, and at least of a group, is tried out
+_MARGIN: Final = 0.01  # bits a weight that a finer division has to be worth; below it is the noise of trying out
 
 
 class Grouping(NamedTuple):
@@ -37,14 +39,16 @@ class Grouping(NamedTuple):
 
 @dataclass(frozen=True)
 class WeightSharing(Pass):
-    """Replace each weight by the nearest of 2**bits shared values (one-dimensional k-means, Han et al. 2016, arXiv:1510.00149).
+    """Replace each weight by the nearest of 2**bits shared values.
+
+    One-dimensional k-means, as in Han et al. 2016, arXiv:1510.00149.
 
     Given:  W = [0.11 0.09 -0.52 | 0.10 -0.49 -0.50]    bits=1
     Result: W = [0.10 0.10 -0.50 | 0.10 -0.50 -0.50]    stored as 6 bits and 2 values
 
-    1. Values are chosen for the whole tensor, for groups of neighbouring output channels, or for each channel, by `granularity`.
-       `auto` takes the division that lowers the error by more than its extra codebooks would if they were spent on more bits: halving the
-       error's standard deviation is worth one bit a weight.
+    1. Values are chosen for the whole tensor, for groups of neighbouring output channels, or for each channel, by
+       `granularity`. `auto` takes the division that lowers the error by more than its extra codebooks would if they
+       were spent on more bits: halving the error's standard deviation is worth one bit a weight.
     2. A tensor that already has few enough values stays as it is, so the pass may be repeated.
     3. Exact zeros of pruned weights stay exact zeros.
     4. A tensor so small that its codebook would outweigh the gain is left alone.
@@ -62,8 +66,10 @@ class WeightSharing(Pass):
     def __post_init__(self) -> None:
         if not 1 <= self.bits <= 8:
             raise UsageError(f"weight-sharing: bits={self.bits} is outside 1 to 8")
-        if self.granularity not in ("auto", "tensor", "channel") and not (self.granularity.isdecimal() and int(self.granularity) > 0):
-            raise UsageError(f"weight-sharing: granularity={self.granularity!r} is none of auto, tensor, channel, or a number of channels")
+        number = self.granularity.isascii() and self.granularity.isdecimal() and len(self.granularity) < 10
+        if self.granularity not in ("auto", "tensor", "channel") and not (number and int(self.granularity) > 0):
+            choices = "auto, tensor, channel, or a number of channels"
+            raise UsageError(f"weight-sharing: granularity={self.granularity!r} is none of {choices}")
 
     def gentler(self) -> Self | None:
         """Two more bits, up to 8."""
@@ -71,45 +77,78 @@ class WeightSharing(Pass):
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         """Cluster every plain weight of the model."""
-        layers, result = context.layers(graph, self)
-        outcomes = context.map(self.name, lambda layer: _share(layer, context), layers)
-        for layer, (outcome, array) in zip(layers, outcomes, strict=True):
-            result.layers[layer.weight.label] = outcome
-            if array is not None:
-                edit.set_constant(layer.weight.graph, layer.weight.name, layer.weight.tensor.with_array(array))
-        return result
+        return _run(self, graph, context)
 
 
-def _share(layer: "Layer[WeightSharing]", context: Context) -> tuple[Outcome, Array | None]:
+def _run(settings: WeightSharing, graph: Graph, context: Context) -> PassResult:
+    candidates, result = context.layers(graph, settings)
+    gains = _Gains(candidates)
+    layers: list[Layer[WeightSharing]] = []
+    for layer in candidates:
+        refusal = _refusal(layer, gains, context)
+        if refusal is None:
+            layers.append(layer)
+        else:
+            result.layers[layer.weight.label] = Skipped(refusal)
+    for layer, (outcome, array) in zip(layers, context.map(settings.name, _share, layers), strict=True):
+        result.layers[layer.weight.label] = outcome
+        if array is not None:
+            edit.set_constant(layer.weight.graph, layer.weight.name, layer.weight.tensor.with_array(array))
+    return result
+
+
+class _Gains:
+    """What sharing saves at best, for a layer, and for all layers of the same number of bits together."""
+
+    def __init__(self, layers: list[Layer[WeightSharing]]) -> None:
+        self._all: Counter[int] = Counter()
+        for layer in layers:
+            self._all[layer.settings.bits] += max(0, self.of(layer))
+
+    @staticmethod
+    def of(layer: Layer[WeightSharing]) -> int:
+        """Bytes that one layer saves, without what it shares with others."""
+        tensor = layer.weight.tensor
+        itemsize = tensor.nbytes // max(1, tensor.size)
+        return tensor.nbytes - stored_bytes(tensor.size, 1, 1 << layer.settings.bits, itemsize) - DECODE_BYTES
+
+    def pay(self, layer: Layer[WeightSharing]) -> bool:
+        """Whether anything is saved."""
+        bits = layer.settings.bits
+        return self.of(layer) > 0 and self._all[bits] > table_bytes(1 << bits)
+
+
+def _refusal(layer: Layer[WeightSharing], gains: _Gains, context: Context) -> str | None:
+    tensor = layer.weight.tensor
+    if tensor.size == 0:
+        return "empty"
+    if context.policy != "plain" and not gains.pay(layer):
+        return f"too small to gain from sharing ({tensor.size} weights)"
+    flat = tensor.array.reshape(-1)
+    if not all(np.isfinite(flat[start : start + _CHUNK]).all() for start in range(0, flat.size, _CHUNK)):
+        return "holds NaN or infinity, which is stored exactly"
+    return None
+
+
+def _share(layer: Layer[WeightSharing]) -> tuple[Outcome, Array | None]:
     """What becomes of one weight, and its new values if they change."""
     array, settings = layer.weight.array, layer.settings
-    refusal = _refusal(array, settings, context)
-    if refusal is not None:
-        return Skipped(refusal), None
-    axis = output_axis(layer.weight)
-    grouping = _choose(array, axis, settings)
+    grouping = _choose(array, output_axis(layer.weight), settings)
     if isinstance(grouping, Skipped):
         return grouping, None
     rows = _rows(array, grouping)
     clusters = cluster_rows(rows, 1 << settings.bits)
     if float(clusters.distortion.sum()) == 0.0:
-        return Skipped(f"has at most {1 << settings.bits} values already ({grouping.label})"), None
-    new = np.take_along_axis(_keep_zeros(rows, clusters.centroids, clusters.labels), clusters.labels, axis=1)
-    error = _relative_error(rows, new)
+        return _already(grouping, settings), None
+    _keep_zeros(rows, clusters.centroids, clusters.labels)
+    new, error = _replaced(rows, clusters.centroids, clusters.labels)
     shape = np.moveaxis(array, grouping.axis, 0).shape
-    return Changed(f"{settings.bits} bits, {grouping.label}", error), np.moveaxis(new.reshape(shape), 0, grouping.axis)
+    new = np.ascontiguousarray(np.moveaxis(new.reshape(shape), 0, grouping.axis))
+    return Changed(f"{settings.bits} bits, {grouping.label}", error), new
 
 
-def _refusal(array: Array, settings: WeightSharing, context: Context) -> str | None:
-    if array.size == 0:
-        return "empty"
-    entries = 1 << settings.bits
-    if context.policy != "plain" and stored_bytes(array.size, 1, entries, array.itemsize) + DECODE_BYTES >= array.nbytes:
-        return f"too small to gain from sharing ({array.size} weights)"
-    flat = array.reshape(-1)
-    if not all(np.isfinite(flat[start : start + _CHUNK]).all() for start in range(0, flat.size, _CHUNK)):
-        return "holds NaN or infinity, which is stored exactly"
-    return None
+def _already(grouping: Grouping, settings: WeightSharing) -> Skipped:
+    return Skipped(f"has at most {1 << settings.bits} values already ({grouping.label})")
 
 
 def _rows(array: Array, grouping: Grouping) -> Array:
@@ -118,65 +157,126 @@ def _rows(array: Array, grouping: Grouping) -> Array:
     return np.ascontiguousarray(moved).reshape(grouping.groups, -1)
 
 
+# ---- the grouping
+
+
 def _choose(array: Array, axis: int | None, settings: WeightSharing) -> Grouping | Skipped:
-    whole = Grouping(0, 1)
-    if settings.granularity == "tensor":
-        return whole
+    """How to divide a tensor, or why not to touch it."""
+    groupings = _groupings(array, axis, settings)
+    if isinstance(groupings, Skipped):
+        return groupings
+    for grouping, _ in groupings:
+        if most_distinct(array, grouping.axis, grouping.groups, 1 << settings.bits) is not None:
+            return _already(grouping, settings)
+    best, worth = groupings[0][0], _MARGIN
+    for grouping, spent in groupings[1:]:
+        gained = _gained(array, grouping, 1 << settings.bits)
+        if gained - spent > worth:
+            best, worth = grouping, gained - spent
+    return best
+
+
+def _groupings(array: Array, axis: int | None, settings: WeightSharing) -> list[tuple[Grouping, float]] | Skipped:
+    """What there is to choose from: groupings, each with the extra bits a weight that its codebooks take."""
+    whole = (Grouping(0, 1), 0.0)
+    if settings.granularity == "tensor" or (axis is None and settings.granularity == "auto"):
+        return [whole]
     if axis is None:
-        return whole if settings.granularity == "auto" else Skipped("its uses do not agree on an axis of output channels")
+        return Skipped("its uses do not agree on an axis of output channels")
     channels = array.shape[axis]
-    if settings.granularity == "channel":
-        return Grouping(axis, channels)
-    if settings.granularity != "auto":
-        width = int(settings.granularity)
-        return Grouping(axis, channels // width) if channels % width == 0 else Skipped(f"{channels} channels do not divide by {width}")
-    return max(_scored(array, axis, settings.bits), key=lambda scored: scored[0])[1]
+    if settings.granularity == "auto":
+        return [whole, *_affordable(array, axis, settings.bits)]
+    width = 1 if settings.granularity == "channel" else int(settings.granularity)
+    if channels % width != 0:
+        return Skipped(f"{channels} channels do not divide by {width}")
+    return [(Grouping(axis, channels // width), 0.0)]
 
 
-def _scored(array: Array, axis: int, bits: int) -> Iterator[tuple[float, Grouping]]:
-    """Groupings with what they are worth, in bits a weight.
-
-    By the rate-distortion slope of a scalar quantiser (6 dB a bit), dividing the distortion by 4 is worth one bit; from this the extra
-    bytes of the codebooks are taken off, in bits a weight.
-    """
-    entries = 1 << bits
-    whole = Grouping(0, 1)
-    base = stored_bytes(array.size, 1, entries, array.itemsize)
-    yield 0.0, whole
+def _affordable(array: Array, axis: int, bits: int) -> Iterator[tuple[Grouping, float]]:
+    base = stored_bytes(array.size, 1, 1 << bits, array.itemsize)
     for groups in group_counts(array.shape[axis]):
-        grouping = Grouping(axis, groups)
-        spent = 8 * (stored_bytes(array.size, groups, entries, array.itemsize) - base) / array.size
+        spent = 8 * (stored_bytes(array.size, groups, 1 << bits, array.itemsize) - base) / array.size
         if spent > bits:  # more for codebooks than for codes
             return
-        coarse, fine = _probe(array, grouping, entries)
-        gained = 0.5 * math.log2(coarse / fine) if min(coarse, fine) > 0 else (math.inf if coarse > 0 else 0.0)
-        yield gained - spent, grouping
+        yield Grouping(axis, groups), spent
+
+
+def _gained(array: Array, grouping: Grouping, entries: int) -> float:
+    """What a codebook for each group is worth, in bits a weight.
+
+    By the rate-distortion slope of a scalar quantiser (6 dB a bit), dividing the distortion by 4 is worth one bit.
+    """
+    coarse, fine = _probe(array, grouping, entries)
+    if fine > 0:
+        return 0.5 * math.log2(coarse / fine) if coarse > 0 else -math.inf
+    return math.inf if coarse > 0 else 0.0
 
 
 def _probe(array: Array, grouping: Grouping, entries: int) -> tuple[float, float]:
-    """Distortion of a sample of the tensor with one codebook, and with one for each group."""
-    rows = np.moveaxis(array, grouping.axis, 0).reshape(grouping.groups, -1)
-    rows = rows[:: -(-grouping.groups // _PROBE_GROUPS)]
-    sample = np.ascontiguousarray(rows[:, :: -(-rows.shape[1] // _PROBE_COLUMNS)])
-    return float(cluster_rows(sample.reshape(1, -1), entries).distortion[0]), float(cluster_rows(sample, entries).distortion.sum())
+    """Distortion of some of the tensor with one codebook, and with one for each group.
+
+    Where only a part of each group is looked at, codebooks are made from one half of it and tried on the other: many
+    codebooks fit any sample better than one does.
+    """
+    sample, complete = _sample(array, grouping)
+    if complete:
+        pooled = cluster_rows(sample.reshape(1, -1), entries)
+        return float(pooled.distortion[0]), float(cluster_rows(sample, entries).distortion.sum())
+    fit, tried = np.ascontiguousarray(sample[:, ::2]), sample[:, 1::2]
+    pooled = cluster_rows(fit.reshape(1, -1), entries)
+    coarse = _distortion(tried.reshape(-1), pooled.centroids[0])
+    return coarse, sum(map(_distortion, tried, cluster_rows(fit, entries).centroids))
 
 
-def _keep_zeros(rows: Array, centroids: Array, labels: Array) -> Array:
-    """The centroids, with the one that stands for zero set to zero in groups where zeros are no accident."""
-    kept = centroids.copy()
-    for row, codes, values in zip(rows, labels, kept, strict=True):
+def _sample(array: Array, grouping: Grouping) -> tuple[Array, bool]:
+    """(groups, weights) of some of the groups; and whether those are complete."""
+    moved = np.moveaxis(array, grouping.axis, 0)
+    divided = moved.reshape(grouping.groups, -1, *moved.shape[1:])  # a view: this only splits an axis
+    step = max(1, math.ceil(grouping.groups * _PROBE_ROW / _PROBE_VALUES))
+    divided = divided[::step]
+    size = math.prod(divided.shape[1:])
+    count = max(_PROBE_ROW, _PROBE_VALUES // len(divided))
+    if size <= count:
+        return np.ascontiguousarray(divided).reshape(len(divided), -1), True
+    # Multiples of the golden ratio, modulo 1: evenly spread, and in step with no axis.
+    spread = (np.arange(count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)
+    places = (spread * np.uint64(size)) >> np.uint64(32)
+    index: tuple[Any, ...] = np.unravel_index(places.astype(np.intp), divided.shape[1:])
+    return divided[(slice(None), *index)], False
+
+
+def _distortion(values: Array, centroids: Array) -> float:
+    """Sum of squared distances to the nearest of some ordered centroids."""
+    exact = centroids.astype(np.float64)
+    wide = values.astype(np.float64)
+    nearest = exact[np.searchsorted((exact[1:] + exact[:-1]) / 2, wide)]
+    return float(np.sum((wide - nearest) ** 2))
+
+
+# ---- the new values
+
+
+def _keep_zeros(rows: Array, centroids: Array, labels: Array) -> None:
+    """Set the centroid that stands for zero to zero in groups where zeros are no accident."""
+    for row, codes, values in zip(rows, labels, centroids, strict=True):
         zeros = row == 0
         if np.count_nonzero(zeros) >= _ZEROS_KEPT * row.size:
             values[codes[int(zeros.argmax())]] = 0
-    return kept
 
 
-def _relative_error(before: Array, after: Array) -> float:
-    """||after - before|| / ||before||, in float64, a part at a time."""
-    a, b = before.reshape(-1), after.reshape(-1)
+def _replaced(rows: Array, centroids: Array, labels: Array) -> tuple[Array, float]:
+    """Every weight's shared value, and ||after - before|| / ||before||; in float64, a part at a time."""
+    groups, size = rows.shape
+    new = rows if rows.flags.writeable else np.empty_like(rows)  # a copy of our own may be written over
     error = norm = 0.0
-    for start in range(0, a.size, _CHUNK):
-        x = a[start : start + _CHUNK].astype(np.float64)
-        error += float(np.sum((b[start : start + _CHUNK] - x) ** 2))
-        norm += float(np.sum(x**2))
-    return math.sqrt(error / norm) if norm > 0 else 0.0
+    height = max(1, _CHUNK // size)
+    for top in range(0, groups, height):
+        group = slice(top, top + height)
+        for left in range(0, size, _CHUNK):
+            part = slice(left, left + _CHUNK)
+            shared = np.take_along_axis(centroids[group], labels[group, part].astype(np.intp), axis=1)
+            before = rows[group, part].astype(np.float64)
+            error += float(np.sum((shared - before) ** 2))
+            norm += float(np.sum(before**2))
+            new[group, part] = shared
+    return new, math.sqrt(error / norm) if norm > 0 else 0.0

@@ -27,7 +27,8 @@ def run(model: onnx.ModelProto, feeds: Mapping[str, Array], *, optimised: bool) 
     options = _options(optimised)
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(None, dict(feeds)), strict=True))
+    arrays: Any = session.run(None, dict(feeds))
+    return dict(zip(names, arrays, strict=True))
 
 
 def operators_left(model: onnx.ModelProto, folder: Path) -> Counter[str]:

@@ -1,7 +1,7 @@
 """How weights are stored: exactly, in few bytes, as constants and standard operators that compute them."""
 
 from graphshrink.encodings.choose import ENCODINGS, Policy, Stored, best_encoding, encode_graph, policy_named
-from graphshrink.encodings.codebook import DECODE_BYTES, group_counts, stored_bytes
+from graphshrink.encodings.codebook import DECODE_BYTES, group_counts, most_distinct, stored_bytes, table_bytes
 from graphshrink.encodings.lift import Lifted, lift
 
 __all__ = [
@@ -14,6 +14,8 @@ __all__ = [
     "encode_graph",
     "group_counts",
     "lift",
+    "most_distinct",
     "policy_named",
     "stored_bytes",
+    "table_bytes",
 ]

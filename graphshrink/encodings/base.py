@@ -4,11 +4,11 @@ A weight is stored as constants and a few standard operators that compute it fro
 
     codes ─▶ Cast ─▶ Gather ─▶ Reshape "gs:codebook/gs7" ─▶ weight
 
-The last operator bears the mark, its name, which ends in a fresh name because ONNX Runtime wants node names to differ; its output is the weight's own name, so that nothing downstream changes. docs/format.md has
-every layout.
+The last operator bears the mark, its name, which ends in a fresh name because ONNX Runtime wants node names to differ;
+its output is the weight's own name, so that nothing downstream changes. docs/format.md has every layout.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import ClassVar, Final, Protocol
@@ -18,7 +18,7 @@ import numpy as np
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.operator import Attribute, AttributeType, Operator, attributes_of
 from graphshrink.ir.tensor import Tensor, tensor_of
-from graphshrink.ir.types import Array
+from graphshrink.ir.types import Array, Metadata
 
 MARK: Final = "gs:"
 """Node names that start so are the last operator of a decode subgraph; the name of the encoding follows."""
@@ -28,6 +28,11 @@ class Encoded(Protocol):
     """A tensor in encoded form."""
 
     encoding: ClassVar[str]
+
+    @property
+    def tables(self) -> Hashable:
+        """Equal for tensors whose decode subgraphs use the same shared tables."""
+        ...
 
     def decode(self) -> Array:
         """The tensor, bit for bit."""
@@ -49,15 +54,31 @@ class Encoding(Protocol):
         ...
 
 
-def fresh_names(graph: Graph) -> Iterator[str]:
-    """Short names that nothing in the model bears."""
+@dataclass(slots=True)
+class FreshNames(Iterator[str]):
+    """Short names, one after the other: gs0, gs1, ...
+
+    Attributes:
+        taken: names that are never given out.
+        number: where counting goes on; a copy goes on from the same place.
+    """
+
+    taken: frozenset[str] = frozenset()
+    number: int = 0
+
+    def __next__(self) -> str:
+        while (name := f"gs{self.number}") in self.taken:
+            self.number += 1
+        self.number += 1
+        return name
+
+
+def fresh_names(graph: Graph) -> FreshNames:
+    """Names that nothing in the model bears."""
     taken = {value.name for _, scope in graph.scopes() for value in scope.values()}
-    taken.update((operator.name or "").rpartition("/")[2] for _, scope in graph.scopes() for _, operator in scope.operators())
-    number = 0
-    while True:
-        if (name := f"gs{number}") not in taken:
-            yield name
-        number += 1
+    for _, scope in graph.scopes():
+        taken.update((operator.name or "").rpartition("/")[2] for _, operator in scope.operators())
+    return FreshNames(frozenset(taken))
 
 
 @dataclass(slots=True)
@@ -68,9 +89,11 @@ class Builder:
         names: where new value names come from.
         opset: version of the standard operators that the scope uses.
         constants_inline: constants become Constant operators, where a scope can hold no initializers of its own.
+        tensors, operators: what has been collected.
+        shared: names of the tables that several weights can use, and of their constants.
     """
 
-    names: Iterator[str]
+    names: FreshNames
     opset: int
     constants_inline: bool = False
     tensors: list[Tensor] = field(default_factory=lambda: list[Tensor]())
@@ -94,18 +117,27 @@ class Builder:
         key = ("constant", array.dtype.str, array.shape, array.tobytes())
         return self._once(key, lambda: self.constant(array))
 
-    def shared_cast(self, array: Array, to: int) -> str:
-        """A shared constant in another element type."""
+    def shared_table(self, array: Array, to: int) -> str:
+        """A table that several weights can use, stored in one element type and used in another."""
         key = ("cast", to, array.dtype.str, array.shape, array.tobytes())
-        return self._once(key, lambda: self.op("Cast", self.shared_constant(array), to=to))
+        constant = self.shared_constant(array)
+        table = self._once(key, lambda: self.op("Cast", constant, to=to))
+        self.shared.update((constant, table))
+        return table
 
     def _once(self, key: tuple[object, ...], make: Callable[[], str]) -> str:
         if key not in self._known:
             self._known[key] = make()
-            self.shared.add(self._known[key])
         return self._known[key]
 
-    def op(self, op_type: str, *inputs: str, output: str | None = None, mark: str | None = None, **attributes: int | tuple[int, ...]) -> str:
+    def op(
+        self,
+        op_type: str,
+        *inputs: str,
+        output: str | None = None,
+        mark: str | None = None,
+        **attributes: int | tuple[int, ...],
+    ) -> str:
         """An operator; returns the name of its output."""
         name = output if output is not None else next(self.names)
         held = attributes_of(**attributes)
@@ -115,6 +147,10 @@ class Builder:
     def finish(self, output: str, mark: str) -> None:
         """Make the operator added last the marked one, with the weight as its output."""
         self.operators[-1] = replace(self.operators[-1], outputs=(output,), name=self._mark(mark))
+
+    def describe(self, doc: str | None, metadata: Metadata) -> None:
+        """Let the operator added last, the marked one, carry what the file says of the weight."""
+        self.operators[-1] = replace(self.operators[-1], doc=doc, metadata=metadata)
 
     def _mark(self, encoding: str) -> str:
         return f"{MARK}{encoding}/{next(self.names)}"

@@ -1,20 +1,20 @@
 """Choosing how each weight is stored, and putting the decode subgraphs into the graph.
 
-The choice is made by bytes, the decode subgraph with its names included, and never by a clock. Nothing is ever stored in more bytes than
-plain.
+The choice is made by bytes, the decode subgraph with its names included, and never by a clock. Nothing is ever stored
+in more bytes than plain.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias, get_args
 
-from graphshrink.encodings.base import Builder, Encoded, Encoding, fresh_names
+from graphshrink.encodings.base import Builder, Encoded, Encoding, FreshNames, fresh_names
 from graphshrink.encodings.codebook import Codebook
 from graphshrink.encodings.size import tensor_bytes, total_bytes
 from graphshrink.errors import UsageError
 from graphshrink.ir import edit
 from graphshrink.ir.graph import Graph, constant_of
-from graphshrink.ir.tensor import Tensor
+from graphshrink.ir.tensor import ELEM_TYPES, T, Tensor
 from graphshrink.ir.types import Array
 from graphshrink.ir.weight import Weight
 
@@ -26,6 +26,11 @@ ENCODINGS: Final[tuple[Encoding, ...]] = (Codebook(),)
 # The encodings that each policy may use: `fast` those that cost little at load, `small` all.
 _POLICIES: Final[Mapping[Policy, tuple[Encoding, ...]]] = {"plain": (), "fast": ENCODINGS, "small": ENCODINGS}
 
+_NAMES: Final = 60  # more than any decode subgraph needs
+
+# Element types that can be encoded, with the opset since when operators that move data take them.
+_TYPES: Final[Mapping[int, int]] = {T.FLOAT: 1, T.DOUBLE: 1, T.FLOAT16: 1, T.BFLOAT16: 13}
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -35,7 +40,7 @@ class Stored:
         label: the weight.
         encoding: name of the encoding, or "plain".
         plain_bytes: what it would take in the file plainly.
-        stored_bytes: what it takes, decode subgraph included; parts shared by several weights are not counted here.
+        stored_bytes: what it takes, decode subgraph included; tables shared by several weights are not counted here.
         parts: the constants it is stored as.
     """
 
@@ -56,23 +61,29 @@ def policy_named(name: str) -> Policy:
 
 def best_encoding(array: Array, policy: Policy, opset: int) -> Encoded | None:
     """The smallest encoded form of a tensor, or None where plain is smallest."""
+    since = _TYPES.get(ELEM_TYPES.get(array.dtype, T.UNDEFINED))
+    if since is None or opset < since:
+        return None
     candidates = [e.encode(array) for e in _POLICIES[policy] if opset >= e.min_opset]
-    sized = [(size, index, c) for index, c in enumerate(candidates) if c is not None and (size := encoded_bytes(c, opset)) < array.nbytes]
+    sized = [
+        (size, index, candidate)
+        for index, candidate in enumerate(candidates)
+        if candidate is not None and (size := encoded_bytes(candidate, opset)) < array.nbytes
+    ]
     return min(sized)[2] if sized else None
 
 
 def encoded_bytes(encoded: Encoded, opset: int, output: str = "gs00000") -> int:
-    """Bytes of an encoded tensor with its decode subgraph in a file, without what equal ones share."""
-    builder = _dry_run(encoded, opset, output)
-    tensors = [t for t in builder.tensors if t.name not in builder.shared]
-    operators = [o for o in builder.operators if o.outputs[0] not in builder.shared]
-    return total_bytes(tensors, operators)
-
-
-def _dry_run(encoded: Encoded, opset: int, output: str) -> Builder:
-    builder = Builder((f"gs{number:03}" for number in range(1000)), opset)
+    """Bytes of an encoded tensor with its decode subgraph in a file, without the tables that equal ones share."""
+    builder = Builder(FreshNames(number=100), opset)
     encoded.emit(builder, output)
-    return builder
+    return _own_bytes(builder)
+
+
+def _own_bytes(builder: Builder, tensors_from: int = 0, operators_from: int = 0) -> int:
+    tensors = [t for t in builder.tensors[tensors_from:] if t.name not in builder.shared]
+    operators = [o for o in builder.operators[operators_from:] if o.outputs[0] not in builder.shared]
+    return total_bytes(tensors, operators)
 
 
 def encode_graph(graph: Graph, chosen: Iterable[Weight], policy: Policy) -> list[Stored]:
@@ -86,60 +97,94 @@ def encode_graph(graph: Graph, chosen: Iterable[Weight], policy: Policy) -> list
     Returns:
         How each of them is stored now.
     """
-    plans = [_plan(weight, policy) for weight in chosen]
+    scopes: dict[int, list[Weight]] = {}
+    for weight in chosen:
+        scopes.setdefault(id(weight.graph), []).append(weight)
     names = fresh_names(graph)
-    stored: list[Stored] = []
-    for scope in {id(plan.weight.graph): plan.weight.graph for plan in plans}.values():
-        here = [plan for plan in plans if plan.weight.graph is scope]
-        stored += _encode_scope(graph, scope, here, names)
-    return stored
+    return [stored for weights in scopes.values() for stored in _encode_scope(weights[0].graph, weights, policy, names)]
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
+    """A weight that an encoding fits, and what that would save before tables shared with others are paid for."""
+
     weight: Weight
-    encoded: Encoded | None
-    bytes: int
-    plain: int
+    encoded: Encoded
+    saves: int
 
-    def stored(self, parts: tuple[Tensor, ...] | None) -> Stored:
-        """`parts` are the constants of the encoded form, None where the weight stays plain."""
-        if parts is None or self.encoded is None:
-            return Stored(self.weight.label, "plain", self.plain, self.plain, (self.weight.tensor,))
-        return Stored(self.weight.label, self.encoded.encoding, self.plain, self.bytes, parts)
-
-
-def _plan(weight: Weight, policy: Policy) -> _Plan:
-    opset = weight.graph.opset
-    encoded = best_encoding(weight.array, policy, opset) if policy != "plain" else None
-    size = encoded_bytes(encoded, opset, weight.name) if encoded is not None else 0
-    return _Plan(weight, encoded, size, tensor_bytes(weight.tensor))
+    def emit(self, builder: Builder) -> None:
+        """Add the decode subgraph."""
+        weight = self.weight
+        self.encoded.emit(builder, weight.name)
+        home = weight.graph.producer(weight.name)
+        said = None if home is None else weight.graph.operator(home)
+        doc = weight.tensor.doc if said is None or said.doc is None else said.doc
+        builder.describe(doc, weight.tensor.metadata or (() if said is None else said.metadata))
 
 
-def _encode_scope(graph: Graph, scope: Graph, plans: list[_Plan], names: Iterator[str]) -> list[Stored]:
-    """Encode the weights of one scope, unless what they share costs more than they save together."""
+def _encode_scope(scope: Graph, chosen: Sequence[Weight], policy: Policy, names: FreshNames) -> list[Stored]:
     root = scope.root
-    inline = root.header is None or (root.header.ir_version or 0) < 4
-    builder = Builder(names, scope.opset, inline)
-    wanted = [plan for plan in plans if plan.encoded is not None and plan.bytes < plan.plain]
-    while wanted:
-        trial = Builder((f"gs{number:03}" for number in range(100_000)), builder.opset, inline)
-        for plan in wanted:
-            assert plan.encoded is not None
-            plan.encoded.emit(trial, plan.weight.name)
-        if total_bytes(trial.tensors, trial.operators) < sum(plan.plain for plan in wanted):
-            break
-        wanted.remove(min(wanted, key=lambda plan: plan.plain - plan.bytes))
-    parts = {id(plan): _replace(scope, plan, builder) for plan in wanted}
+    # Function bodies have no initializers; below IR version 4 each would have to be an input.
+    builder = Builder(names, scope.opset, root.header is None or (root.header.ir_version or 0) < 4)
+    plans = {plan.weight.label: plan for plan in _worthwhile(_plans(chosen, policy, builder), builder)}
+    stored: list[Stored] = []
+    for weight in chosen:
+        plan, plain = plans.get(weight.label), tensor_bytes(weight.tensor)
+        if plan is None:
+            stored.append(Stored(weight.label, "plain", plain, plain, (weight.tensor,)))
+        else:
+            size, parts = _replace(scope, plan, builder)
+            stored.append(Stored(weight.label, plan.encoded.encoding, plain, size, parts))
     edit.add_operators(scope, builder.operators, 0)
-    return [plan.stored(parts.get(id(plan))) for plan in plans]
+    return stored
 
 
-def _replace(scope: Graph, plan: _Plan, builder: Builder) -> tuple[Tensor, ...]:
-    """Take the plain constant out and put the constants of its encoded form, which are returned, in the same place."""
+def _plans(chosen: Sequence[Weight], policy: Policy, builder: Builder) -> list[_Plan]:
+    plans: list[_Plan] = []
+    for weight in chosen:
+        encoded = best_encoding(weight.array, policy, builder.opset)
+        if encoded is not None:
+            plan = _Plan(weight, encoded, 0)
+            trial = _trial(builder, len(chosen))
+            plan.emit(trial)
+            plans.append(replace(plan, saves=tensor_bytes(weight.tensor) - _own_bytes(trial)))
+    return [plan for plan in plans if plan.saves > 0]
+
+
+def _trial(builder: Builder, weights: int) -> Builder:
+    """An empty builder that gives names no shorter than the given one will for that many weights."""
+    last = builder.names.number + _NAMES * weights
+    names = replace(builder.names, number=10 ** (len(str(last)) - 1))
+    return Builder(names, builder.opset, builder.constants_inline)
+
+
+def _worthwhile(plans: list[_Plan], builder: Builder) -> list[_Plan]:
+    """Those plans that together save more than the tables that they share cost."""
+    wanted: list[_Plan] = []
+    alike: dict[Hashable, list[_Plan]] = {}
+    for plan in plans:
+        alike.setdefault(plan.encoded.tables, []).append(plan)
+    for group in alike.values():
+        kept = sorted(group, key=lambda plan: -plan.saves)
+        while kept and not _pays(kept, builder, len(plans)):
+            del kept[-max(1, len(kept) // 16) :]  # the weights that save least
+        wanted += kept
+    return wanted
+
+
+def _pays(plans: Iterable[_Plan], builder: Builder, count: int) -> bool:
+    trial = _trial(builder, count)
+    plain = 0
+    for plan in plans:
+        plan.emit(trial)
+        plain += tensor_bytes(plan.weight.tensor)
+    return total_bytes(trial.tensors, trial.operators) < plain
+
+
+def _replace(scope: Graph, plan: _Plan, builder: Builder) -> tuple[int, tuple[Tensor, ...]]:
+    """Put the encoded form in the place of the plain constant; returns the bytes of its own, and its constants."""
     name, first, started = plan.weight.name, len(builder.tensors), len(builder.operators)
-    assert plan.encoded is not None
-    plan.encoded.emit(builder, name)
+    plan.emit(builder)
     parts = builder.tensors[first:]
     home = scope.producer(name)
     for tensor in parts:
@@ -149,4 +194,4 @@ def _replace(scope: Graph, plan: _Plan, builder: Builder) -> tuple[Tensor, ...]:
     else:
         edit.remove_operators(scope, [home])
     inline = (constant_of(operator) for operator in builder.operators[started:])
-    return (*parts, *(tensor for tensor in inline if tensor is not None))
+    return _own_bytes(builder, first, started), (*parts, *(tensor for tensor in inline if tensor is not None))

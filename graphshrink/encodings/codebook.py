@@ -3,22 +3,23 @@
     entries (groups, R)      the distinct values of each group of channels (one group: of the whole tensor)
     codes   (groups, bytes)  several codes to the byte, in one to three planes
 
-Codes are packed by radix: a byte holds m digits of radix r (r ** m <= 256). Decoding a plane is one Gather from a table that lists the
-digits of every byte, which gives m weights a step; a tensor with one plane skips the digits and gathers weights straight from a table of
-values. Alphabets that no single radix packs well use planes that add up: 64 values are a plane of radix 16 and one of radix 4.
+Codes are packed by radix: a byte holds m digits of radix r (r ** m <= 256). Decoding a plane is one Gather from a table
+that lists the digits of every byte, which gives m weights a step; a tensor with one plane skips the digits and gathers
+weights straight from a table of values. Alphabets that no single radix packs well use planes that add up: 64 values are
+a plane of radix 16 and one of radix 4.
 
 Weights are compared by their bits, so that signed zeros and NaN payloads survive.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
-import onnx
 
 from graphshrink.encodings.base import Builder
+from graphshrink.ir.tensor import T
 from graphshrink.ir.types import Array
 
 MAX_ENTRIES: Final = 256
@@ -36,9 +37,9 @@ class Plane(NamedTuple):
 
     def digits(self) -> Array:
         """(radix ** per_byte, per_byte) uint8: the digits of each byte, times the stride."""
-        codes = np.arange(self.radix**self.per_byte)[:, None]
-        digits: Array = codes // self.radix ** np.arange(self.per_byte) % self.radix * self.stride
-        return digits.astype(np.uint8)
+        places: Array = self.radix ** np.arange(self.per_byte)
+        codes: Array = np.arange(int(places[-1]) * self.radix)[:, None]
+        return (codes // places % self.radix * self.stride).astype(np.uint8)
 
 
 # How codes are packed, by the number of entries: the first row that is large enough.
@@ -61,16 +62,22 @@ def packing(entries: int) -> tuple[Plane, ...]:
     return next(planes for limit, planes in _PACKINGS if entries <= limit)
 
 
+def table_bytes(entries: int) -> int:
+    """About what the tables take that all tensors with so many entries share."""
+    return sum(plane.digits().size + 100 for plane in packing(entries) if plane.per_byte > 1)
+
+
 def _padded_entries(planes: tuple[Plane, ...], entries: int) -> int:
     """Rows of the codebook: every code that the planes can spell must exist, bytes alone are taken as they are."""
     return entries if planes[0].radix == MAX_ENTRIES else math.prod(plane.radix for plane in planes)
 
 
 def stored_bytes(size: int, groups: int, entries: int, itemsize: int) -> int:
-    """Bytes of codes and entries for `size` weights in equal groups; decode operators not included."""
+    """Bytes of codes, entries and offsets for `size` weights in equal groups; decode operators not included."""
     planes = packing(entries)
     codes = sum(groups * -(-size // groups // plane.per_byte) for plane in planes)
-    return codes + groups * _padded_entries(planes, entries) * itemsize
+    offsets = groups * np.dtype(np.int32).itemsize if groups > 1 else 0
+    return codes + groups * _padded_entries(planes, entries) * itemsize + offsets
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,36 +100,42 @@ class CodebookEncoded:
     codes: tuple[Array, ...]
 
     @property
+    def tables(self) -> tuple[Plane, ...]:
+        """Tensors packed alike share the tables of their digits."""
+        return self.planes
+
+    @property
     def _row(self) -> int:
         return math.prod(self.shape) // len(self.entries)
 
     @property
     def _stored_shape(self) -> tuple[int, ...]:
         """The shape with the grouped axis first."""
-        return (self.shape[self.axis], *self.shape[: self.axis], *self.shape[self.axis + 1 :]) if self.axis else self.shape
+        return (self.shape[self.axis], *self.shape[: self.axis], *self.shape[self.axis + 1 :])
 
     def decode(self) -> Array:
         """The tensor, bit for bit."""
-        groups = len(self.entries)
-        index = np.zeros((groups, self._row), np.intp)
-        for plane, codes in zip(self.planes, self.codes, strict=True):
-            index += codes if plane.per_byte == 1 else plane.digits()[codes].reshape(groups, -1)[:, : self._row]
-        rows: Array = np.take_along_axis(self.entries, index, axis=1)
+        rows = np.empty((len(self.entries), self._row), self.entries.dtype)
+        for group, row in enumerate(rows):
+            labels = np.zeros(self._row, np.uint8)
+            for plane, codes in zip(self.planes, self.codes, strict=True):
+                labels += plane.digits()[codes[group]].reshape(-1)[: self._row]
+            np.take(self.entries[group], labels, out=row)
         return np.ascontiguousarray(np.moveaxis(rows.reshape(self._stored_shape), 0, self.axis))
 
     def emit(self, builder: Builder, output: str) -> None:
         """Codes -> (Cast, Gather) -> the tensor; see docs/format.md."""
-        groups, row = len(self.entries), self._row
+        groups, row, per_byte = len(self.entries), self._row, self.planes[0].per_byte
         if len(self.planes) > 1:
             rows = self._gather_from_entries(builder, self._sum_of_planes(builder))
             have: tuple[int, ...] = (groups, row)
-        elif self.planes[0].per_byte == 1:
+        elif per_byte == 1:
             codes = self.codes[0].reshape(self.shape) if groups == 1 else self.codes[0]
-            rows = self._gather_from_entries(builder, builder.op("Cast", builder.constant(codes), to=onnx.TensorProto.INT32))
+            rows = self._gather_from_entries(builder, _as_index(builder, codes))
             have = self.shape if groups == 1 else (groups, row)
         else:
             rows = self._gather_from_bytes(builder)
-            have = (groups, self.codes[0].shape[1], self.planes[0].per_byte)
+            have = (groups, self.codes[0].shape[1], per_byte)
         self._finish(builder, rows, have, output)
 
     def _finish(self, builder: Builder, rows: str, have: tuple[int, ...], output: str) -> None:
@@ -132,7 +145,8 @@ class CodebookEncoded:
             have = (have[0], self._row)
         if self.axis:
             order = (*range(1, self.axis + 1), 0, *range(self.axis + 1, len(self.shape)))
-            builder.op("Transpose", builder.reshape(rows, self._stored_shape), perm=order, output=output, mark=self.encoding)
+            stored = builder.reshape(rows, self._stored_shape) if have != self._stored_shape else rows
+            builder.op("Transpose", stored, perm=order, output=output, mark=self.encoding)
         elif have != self.shape:
             builder.reshape(rows, self.shape, output=output, mark=self.encoding)
         else:
@@ -141,8 +155,8 @@ class CodebookEncoded:
     def _gather_from_bytes(self, builder: Builder) -> str:
         """One plane: (groups, bytes, per_byte) weights from a table of the weights that each byte stands for."""
         plane, groups = self.planes[0], len(self.entries)
-        digits = builder.shared_cast(plane.digits(), onnx.TensorProto.INT32)
-        index = builder.op("Cast", builder.constant(self.codes[0]), to=onnx.TensorProto.INT32)
+        digits = builder.shared_table(plane.digits(), T.INT32)
+        index = _as_index(builder, self.codes[0])
         if groups == 1:
             table = builder.op("Gather", builder.constant(self.entries[0]), digits, axis=0)
             return builder.op("Gather", table, index, axis=0)
@@ -165,15 +179,18 @@ class CodebookEncoded:
         """(groups, row) codes, int32."""
         total = ""
         for plane, codes in zip(self.planes, self.codes, strict=True):
-            digits = builder.shared_cast(plane.digits(), onnx.TensorProto.INT32)
-            index = builder.op("Cast", builder.constant(codes), to=onnx.TensorProto.INT32)
-            spelled = builder.op("Gather", digits, index, axis=0)
+            digits = builder.shared_table(plane.digits(), T.INT32)
+            spelled = builder.op("Gather", digits, _as_index(builder, codes), axis=0)
             width = codes.shape[1] * plane.per_byte
             spelled = builder.reshape(spelled, (len(codes), width))
             if width != self._row:
                 spelled = builder.first_columns(spelled, self._row)
             total = builder.op("Add", total, spelled) if total else spelled
         return total
+
+
+def _as_index(builder: Builder, codes: Array) -> str:
+    return builder.op("Cast", builder.constant(codes), to=T.INT32)
 
 
 class Codebook:
@@ -184,20 +201,23 @@ class Codebook:
 
     def encode(self, array: Array) -> CodebookEncoded | None:
         """None where the values are too many, or the tensor is too small to gain."""
-        best: tuple[int, int, int] | None = None  # bytes, axis, groups
+        best: tuple[int, int] | None = None  # axis, groups
         limit = array.nbytes
         for axis, groups in _groupings(array.shape) if array.size else ():
-            sizes = [stored_bytes(array.size, groups, entries, array.itemsize) for entries in range(1, MAX_ENTRIES + 1)]
-            affordable = sum(size < limit for size in sizes)
-            entries = _most_distinct(array, axis, groups, affordable)
+            extra = _GROUPED_BYTES if groups > 1 else 0
+            sizes = [extra + stored_bytes(array.size, groups, n, array.itemsize) for n in range(1, MAX_ENTRIES + 1)]
+            entries = most_distinct(array, axis, groups, sum(size < limit for size in sizes))
             if entries is not None:
                 limit = sizes[entries - 1]
-                best = (limit, axis, groups)
-        return None if best is None else _encode(array, *best[1:])
+                best = (axis, groups)
+        return None if best is None else _encode(array, *best)
 
 
 def group_counts(channels: int) -> Iterator[int]:
-    """The numbers of groups into which channels are divided, from few to one a channel: halves, quarters, ... as far as they divide evenly."""
+    """The numbers of groups into which channels are divided, from few to one a channel.
+
+    Halves, quarters, ... as far as they divide evenly.
+    """
     width = channels
     while width > 1:
         width = width // 2 if width % 2 == 0 else 1
@@ -212,58 +232,102 @@ def _groupings(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
             yield axis, groups
 
 
-def _rows(array: Array, axis: int, groups: int) -> Array:
-    """(groups, elements) bits of the weights, as unsigned integers."""
-    bits = np.ascontiguousarray(np.moveaxis(array, axis, 0)) if axis else np.ascontiguousarray(array)
-    return bits.reshape(groups, -1).view(_UNSIGNED[array.itemsize])
-
-
-_UNSIGNED: Final[dict[int, Any]] = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
-_CHUNK: Final = 1 << 20
-
-
-def _most_distinct(array: Array, axis: int, groups: int, affordable: int) -> int | None:
-    """The largest number of distinct values in a group, or None as soon as one has more than is affordable."""
-    first = _rows(np.take(array, range(array.shape[axis] // groups), axis), axis, 1) if groups > 1 else _rows(array, axis, groups)
+def most_distinct(array: Array, axis: int, groups: int, limit: int) -> int | None:
+    """The largest number of distinct values (by their bits) in a group, or None if that is above a limit up to 256."""
+    limit = min(limit, MAX_ENTRIES)
+    first = array[(slice(None),) * axis + (slice(array.shape[axis] // groups),)] if array.ndim else array
+    if _too_many(_corner(first), limit) or _too_many(first, limit):  # so fail most, before the whole is copied
+        return None
     most = 0
-    for rows in (first, _rows(array, axis, groups)):  # most groupings fail on their first group, before the whole is copied
-        for row in rows:
-            values = distinct(row)
-            if values is None or len(values) > affordable:
-                return None
-            most = max(most, len(values))
-        if groups == 1:
-            break
+    for row in _rows(array, axis, groups):
+        book = distinct(row, limit)
+        if book is None:
+            return None
+        most = max(most, len(book))
     return most
 
 
-def distinct(bits: Array) -> Array | None:
-    """The distinct numbers of a vector in order, or None if there are more than 256."""
-    known = np.unique(bits[:4096])
-    for start in range(4096, len(bits), _CHUNK):
-        if len(known) > MAX_ENTRIES:
+def _too_many(array: Array, limit: int) -> bool:
+    return distinct(_rows(array, 0, 1)[0], limit) is None
+
+
+def _corner(array: Array) -> Array:
+    """Some thousands of neighbouring weights, as a view."""
+    cut: list[slice] = []
+    left = _SAMPLE
+    for length in reversed(array.shape):
+        cut.append(slice(max(1, left)))
+        left //= max(1, min(length, left))
+    return array[tuple(reversed(cut))]
+
+
+def _rows(array: Array, axis: int, groups: int) -> Array:
+    """(groups, elements) bits of the weights, as unsigned integers."""
+    moved = np.ascontiguousarray(np.moveaxis(array, axis, 0) if axis else array)
+    return moved.reshape(groups, -1).view(_UNSIGNED[array.itemsize])
+
+
+def distinct(bits: Array, limit: int = MAX_ENTRIES) -> Array | None:
+    """The distinct numbers of a vector in order, or None if there are more than a limit up to 256."""
+    known = np.unique(bits[:_SAMPLE])
+    for start in range(_SAMPLE, len(bits), _CHUNK):
+        if len(known) > limit:
             return None
         chunk = bits[start : start + _CHUNK]
-        at = np.minimum(np.searchsorted(known, chunk), len(known) - 1)
-        new = chunk[known[at] != chunk]
+        new = chunk[known[_labels(chunk, known)] != chunk]
         if new.size:
             known = np.union1d(known, new)
-    return known if len(known) <= MAX_ENTRIES else None
+    return known if len(known) <= limit else None
+
+
+def _labels(bits: Array, book: Array) -> Array:
+    """Where in an ordered book of at most 256 numbers each number stands; anything for numbers that are not in it.
+
+    A multiplication and a shift send each number to a slot of a table (Knuth 1973, volume 3, 6.4), with a factor for
+    which no two entries meet: three passes that a processor does many at once, instead of a binary search.
+    """
+    if len(bits) < _HASH_FROM:
+        return np.minimum(np.searchsorted(book, bits), len(book) - 1).astype(np.uint8)
+    dtype = bits.dtype.type
+    shift = dtype(8 * bits.itemsize - _HASH_BITS)
+    for factor in _FACTORS:
+        slots = (book * dtype(factor & np.iinfo(dtype).max)) >> shift
+        if len(np.unique(slots)) == len(book):
+            break
+    else:
+        return np.minimum(np.searchsorted(book, bits), len(book) - 1).astype(np.uint8)
+    table = np.zeros(1 << _HASH_BITS, np.uint8)
+    table[slots] = np.arange(len(book), dtype=np.uint8)
+    labels = np.empty(len(bits), np.uint8)
+    factor = dtype(factor & np.iinfo(dtype).max)
+    for start in range(0, len(bits), _BLOCK):
+        block = bits[start : start + _BLOCK] * factor
+        np.right_shift(block, shift, out=block)
+        labels[start : start + _BLOCK] = table[block]
+    return labels
+
+
+_UNSIGNED: Final[Mapping[int, Any]] = {2: np.uint16, 4: np.uint32, 8: np.uint64}
+_SAMPLE: Final = 4096
+_CHUNK: Final = 1 << 20
+_BLOCK: Final = 1 << 15  # numbers that stay in the cache while they are looked up
+_HASH_FROM: Final = 1 << 14
+_HASH_BITS: Final = 16
+_FACTORS: Final = tuple(0x9E3779B97F4A7C15 * odd & 0xFFFFFFFFFFFFFFFF for odd in range(1, 65, 2))
+_GROUPED_BYTES: Final = 150  # about what the operators take that tell groups apart
 
 
 def _encode(array: Array, axis: int, groups: int) -> CodebookEncoded:
     rows = _rows(array, axis, groups)
-    books = [distinct(row) for row in rows]
-    most = max(len(book) for book in books if book is not None)
+    books = [book for row in rows if (book := distinct(row)) is not None]
+    most = max(map(len, books))
     planes = packing(most)
     padded = _padded_entries(planes, most)
     entries = np.empty((groups, padded), rows.dtype)
     labels = np.empty(rows.shape, np.uint8)
     for index, (row, book) in enumerate(zip(rows, books, strict=True)):
-        assert book is not None  # _count has seen every row
         entries[index] = np.pad(book, (0, padded - len(book)), mode="edge")
-        for start in range(0, len(row), _CHUNK):
-            labels[index, start : start + _CHUNK] = np.searchsorted(book, row[start : start + _CHUNK])
+        labels[index] = _labels(row, book)
     codes = tuple(_pack(labels, plane) for plane in planes)
     return CodebookEncoded(array.shape, axis, entries.view(array.dtype), planes, codes)
 
@@ -272,9 +336,8 @@ def _pack(labels: Array, plane: Plane) -> Array:
     """(groups, bytes): the plane's digit of every label, several to the byte, each row padded with zeros."""
     if plane.per_byte == 1:
         return labels
-    digits = labels // plane.stride % plane.radix if plane.stride > 1 else labels % plane.radix
-    padded = np.pad(digits, ((0, 0), (0, -labels.shape[1] % plane.per_byte)))
-    packed = np.zeros((len(labels), padded.shape[1] // plane.per_byte), np.uint8)
+    packed = np.zeros((len(labels), -(-labels.shape[1] // plane.per_byte)), np.uint8)
     for place in range(plane.per_byte):
-        packed += padded[:, place :: plane.per_byte] * np.uint8(plane.radix**place)
+        digits = labels[:, place :: plane.per_byte] // np.uint8(plane.stride) % np.uint8(plane.radix)
+        packed[:, : digits.shape[1]] += digits * np.uint8(plane.radix**place)
     return packed

@@ -1,6 +1,7 @@
 """How many bytes tensors and operators take in a file, without building it.
 
-Follows protobuf's wire format: a field is a key byte (two from number 16 on), for texts and messages a length, and the content.
+Follows protobuf's wire format: a field is a key byte (two from number 16 on), for texts and messages a length, and the
+content.
 """
 
 from collections.abc import Iterable
@@ -8,6 +9,7 @@ from collections.abc import Iterable
 from graphshrink.errors import InternalError
 from graphshrink.ir.operator import Attribute, AttributeType, Operator
 from graphshrink.ir.tensor import Tensor
+from graphshrink.ir.types import Metadata
 
 
 def tensor_bytes(tensor: Tensor) -> int:
@@ -18,7 +20,8 @@ def tensor_bytes(tensor: Tensor) -> int:
 def operator_bytes(operator: Operator) -> int:
     """Bytes of a node in the file; for the attribute types that decode subgraphs use."""
     content = sum(_text(text) for text in (*operator.inputs, *operator.outputs, operator.op_type))
-    content += sum(_text(text) for text in (operator.name, operator.domain) if text is not None)
+    content += sum(_text(text) for text in (operator.name, operator.domain, operator.doc) if text is not None)
+    content += _pairs(operator.metadata)
     return _framed(content + sum(_framed(_attribute(attribute)) for attribute in operator.attributes.values()))
 
 
@@ -39,10 +42,16 @@ def _text(text: str) -> int:
     return _framed(len(text.encode()))
 
 
+def _pairs(metadata: Metadata) -> int:
+    return sum(_framed(_text(key) + _text(value)) for key, value in metadata)
+
+
 def _tensor(tensor: Tensor) -> int:
-    dims = sum(1 + _varint(d) for d in tensor.dims)  # onnx.proto does not pack dims
-    name = 0 if tensor.name is None else _text(tensor.name)
-    return dims + 1 + _varint(tensor.elem_type) + name + _framed(tensor.nbytes)
+    content = sum(1 + _varint(d) for d in tensor.dims)  # onnx.proto does not pack dims
+    content += sum(_text(text) for text in (tensor.name, tensor.doc) if text is not None)
+    content += _pairs(tensor.metadata) + len(tensor.metadata)  # `metadata_props` is field 16: two key bytes
+    content += 2 * tensor.states_location + 1 + _varint(tensor.elem_type)
+    return content + _framed(tensor.nbytes)
 
 
 def _attribute(attribute: Attribute) -> int:

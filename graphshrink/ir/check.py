@@ -1,12 +1,12 @@
 """check(graph): the invariants that every load and every pass must leave intact."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import networkx as nx
 
 from graphshrink.errors import ModelError
 from graphshrink.ir.graph import Graph
-from graphshrink.ir.tensor import SparseTensor
 from graphshrink.ir.types import TensorType
 
 
@@ -14,7 +14,8 @@ def check(graph: Graph) -> None:
     """Check a main graph, its nested graphs and its functions.
 
     Raises:
-        ModelError: the graph has a cycle, a name nobody produces, a repeated input, or a constant whose shape contradicts its declaration.
+        ModelError: the graph has a cycle, a name nobody produces, a repeated input, or a constant whose shape
+            contradicts its declaration.
     """
     for problem in problems(graph):
         raise ModelError(problem)
@@ -53,19 +54,21 @@ def _repeated_inputs(graph: Graph) -> Iterator[str]:
 def _cycles(graph: Graph) -> Iterator[str]:
     if nx.is_directed_acyclic_graph(graph.net):
         return
-    number = next(source for source, *_ in nx.find_cycle(graph.net) if isinstance(source, int))
+    algorithms: Any = nx  # its stubs leave find_cycle untyped
+    cycle: Iterable[tuple[str | int, str | int, int]] = algorithms.find_cycle(graph.net)
+    number = next(source for source, _, _ in cycle if isinstance(source, int))
     yield f"{graph.operator(number).op_type} with outputs {list(graph.operator(number).outputs)} depends on itself"
 
 
 def _contradictions(graph: Graph) -> Iterator[str]:
-    for info in (*graph.inputs, *graph.value_info.values()):
-        if info.name not in graph or not isinstance(info.type, TensorType) or info.dims is None:
+    for info in (*graph.inputs, *graph.outputs, *graph.value_info.values()):
+        if not isinstance(info.type, TensorType) or info.dims is None:
             continue
-        constant = graph.value(info.name).constant
-        if constant is None or isinstance(constant, SparseTensor):
+        constant = graph.constant(info.name)
+        if constant is None:
             continue
         agree = len(constant.dims) == len(info.dims) and all(
             have == said for have, said in zip(constant.dims, info.dims, strict=True) if isinstance(said, int)
         )
         if not agree:
-            yield f"initializer {info.name!r} has shape {list(constant.dims)} but is declared as {list(info.dims)}"
+            yield f"constant {info.name!r} has shape {list(constant.dims)} but is declared as {list(info.dims)}"

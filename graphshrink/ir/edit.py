@@ -83,8 +83,10 @@ def replace_operator(graph: Graph, number: int, operator: Operator) -> None:
 def add_initializer(graph: Graph, constant: Tensor | SparseTensor, *, before: str | None = None) -> None:
     """Add an initializer, last or before another one; its name must not have a source yet, except an input."""
     name = constant.name
-    if not name or name in graph._constants:
-        raise InternalError(f"initializer {name!r} has no name or exists already")
+    if not name:
+        raise InternalError("an initializer has no name")
+    if name in graph._constants:
+        raise InternalError(f"initializer {name!r} exists already")
     if name in graph and graph.producer(name) is not None:
         raise InternalError(f"initializer {name!r} is also the output of an operator")
     graph._net.nodes[_ensure_value(graph, name)]["payload"] = Value(name, constant)

@@ -228,7 +228,7 @@ class Graph:
     @property
     def net(self) -> "nx.MultiDiGraph[Any]":
         """The networkx graph itself, as a view that cannot be changed, for algorithms over it."""
-        return nx.graphviews.generic_graph_view(self._net)
+        return self._net.copy(as_view=True)
 
     @property
     def opset(self) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphshrink.ir.tensor import SparseTensor, Tensor
 from graphshrink.ir.types import Metadata, Type
@@ -115,8 +115,10 @@ class Operator:
 
     def integers(self, name: str) -> tuple[int, ...] | None:
         """A list of integers, or None where it is not given."""
-        value: Any = self.attributes[name].value if name in self.attributes else None
-        return value if isinstance(value, tuple) else None
+        attribute = self.attributes.get(name)
+        if attribute is None or attribute.type is not AttributeType.INTS:
+            return None
+        return cast("tuple[int, ...] | None", attribute.value)  # None: an attribute of the function around it
 
     def with_attribute(self, attribute: Attribute) -> "Operator":
         """The same operator with one attribute set; the order of the others stays."""

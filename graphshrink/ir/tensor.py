@@ -1,7 +1,7 @@
 """Tensors of constants: what a TensorProto holds, without the protobuf.
 
-Bytes are kept as they were stored and turned into an array only when somebody asks, so that a model of many gigabytes can pass through
-untouched. Arrays handed out are read-only.
+Bytes are kept as they were stored and turned into an array only when somebody asks, so that a model of many gigabytes
+can pass through untouched. Arrays handed out are read-only.
 """
 
 import math
@@ -14,7 +14,7 @@ import ml_dtypes
 import numpy as np
 import onnx
 
-from graphshrink.errors import ModelError
+from graphshrink.errors import InternalError, ModelError
 from graphshrink.ir.types import Array, Metadata
 
 T = onnx.TensorProto
@@ -49,10 +49,12 @@ DTYPES: dict[int, np.dtype[Any]] = {
         (24, ml_dtypes.float8_e8m0fnu),
         (25, ml_dtypes.uint2),
         (26, ml_dtypes.int2),
+        (27, ml_dtypes.float6_e2m3fn),
+        (28, ml_dtypes.float6_e3m2fn),
     )
 }
 ELEM_TYPES: dict[np.dtype[Any], int] = {dtype: number for number, dtype in DTYPES.items()}
-PACKED_BITS: dict[int, int] = {T.UINT4: 4, T.INT4: 4, T.FLOAT4E2M1: 4, 25: 2, 26: 2}
+PACKED_BITS: dict[int, int] = {T.UINT4: 4, T.INT4: 4, T.FLOAT4E2M1: 4, 25: 2, 26: 2, 27: 6, 28: 6}
 FLOATING: frozenset[int] = frozenset({T.FLOAT, T.DOUBLE, T.FLOAT16, T.BFLOAT16})
 """Element types in which trained weights come."""
 
@@ -82,8 +84,8 @@ class StringData:
 class ExternalData:
     """Bytes in a file beside the model, mapped into memory when they are read.
 
-    `entries` are the keys and values of the file as they were; `path` is where they point, already checked to lie inside the model's folder,
-    and None when the model was given without a folder. `offset` and `length` are in bytes.
+    `entries` are the keys and values of the file as they were; `path` is where they point, already checked to lie
+    inside the model's folder, and None when the model was given without a folder. `offset` and `length` are in bytes.
     """
 
     entries: tuple[tuple[str, str], ...]
@@ -96,13 +98,15 @@ TensorData: TypeAlias = RawData | FieldData | StringData | ExternalData
 
 
 def _map(data: ExternalData) -> memoryview:
+    where = f"external data {dict(data.entries).get('location', '')!r}"
     if data.path is None:
-        raise ModelError(
-            f"external data {dict(data.entries).get('location', '')!r}: the model came without a folder; load it by its path"
-        )
+        raise ModelError(f"{where}: the model came without a folder; load it by its path")
     if data.length == 0:
         return memoryview(b"")
-    return memoryview(np.memmap(data.path, np.uint8, "r", data.offset, (data.length,)))
+    try:
+        return np.memmap(data.path, np.uint8, "r", data.offset, (data.length,)).data
+    except (OSError, ValueError) as e:  # it was there when the model was loaded
+        raise ModelError(f"{where} can no longer be read: {e}") from e
 
 
 _READ: dict[type[Any], Callable[[Any], bytes | memoryview]] = {
@@ -161,7 +165,8 @@ class Tensor:
         if isinstance(self.data, StringData):
             array: Array = np.array(self.data.items, dtype=object).reshape(self.dims)
         elif self.elem_type in PACKED_BITS:
-            array = _unpack(self.buffer, self.elem_type, self.size).reshape(self.dims)
+            codes = unpack_codes(self.buffer, self.elem_type, self.size)
+            array = _codes_to_values(self.elem_type)[codes].reshape(self.dims)
         else:
             array = np.frombuffer(self.buffer, DTYPES[self.elem_type]).reshape(self.dims)
         array.flags.writeable = False
@@ -174,14 +179,28 @@ class Tensor:
 
 
 def tensor_of(array: Array, name: str | None = None) -> Tensor:
-    """A tensor that holds `array` as raw data; the array is not copied and must not be written to any more."""
-    elem_type = ELEM_TYPES[array.dtype]
-    data = (
-        _pack(array, elem_type)
-        if elem_type in PACKED_BITS
-        else memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    """A tensor that holds `array` as raw data; the array is not copied and must not be written to any more.
+
+    Strings come as an array of objects, `bytes` or `str`.
+
+    Raises:
+        InternalError: ONNX has no such element type.
+    """
+    dims = tuple(map(int, array.shape))
+    if array.dtype == object:
+        items = tuple(item.encode() if isinstance(item, str) else bytes(item) for item in array.reshape(-1))
+        return Tensor(name, T.STRING, dims, StringData(items))
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
+    elem_type = ELEM_TYPES.get(native.dtype)
+    if elem_type is None:
+        raise InternalError(f"tensor {name!r}: ONNX has no element type for {array.dtype}")
+    if elem_type in PACKED_BITS:
+        return Tensor(
+            name, elem_type, dims, RawData(pack_codes(np.ascontiguousarray(native).view(np.uint8), elem_type))
+        )
+    return Tensor(
+        name, elem_type, dims, RawData(np.ascontiguousarray(native).reshape(-1).view(np.uint8).data.toreadonly())
     )
-    return Tensor(name, elem_type, tuple(map(int, array.shape)), RawData(data))
 
 
 def packed_size(elem_type: int, dims: tuple[int, ...]) -> int:
@@ -190,22 +209,18 @@ def packed_size(elem_type: int, dims: tuple[int, ...]) -> int:
     return -(-math.prod(dims) * bits // 8)
 
 
-def _unpack(buffer: bytes | memoryview, elem_type: int, size: int) -> Array:
-    """Elements of less than a byte, first element in the low bits."""
-    bits = PACKED_BITS[elem_type]
-    shifts = np.arange(0, 8, bits, dtype=np.uint8)
-    codes = (np.frombuffer(buffer, np.uint8)[:, None] >> shifts) & np.uint8((1 << bits) - 1)
-    return _codes_to_values(elem_type)[codes.reshape(-1)[:size]]
+def unpack_codes(buffer: bytes | memoryview, elem_type: int, size: int) -> Array:
+    """Bit patterns, a byte each, of `size` elements below one byte: a stream of bits, lowest bits first."""
+    width = PACKED_BITS[elem_type]
+    bits = np.unpackbits(np.frombuffer(buffer, np.uint8), count=size * width, bitorder="little")
+    return np.packbits(bits.reshape(size, width), axis=1, bitorder="little").reshape(size)
 
 
-def _pack(array: Array, elem_type: int) -> bytes:
-    """The inverse of `_unpack`."""
-    bits = PACKED_BITS[elem_type]
-    per_byte = 8 // bits
-    codes = np.ascontiguousarray(array).reshape(-1).view(np.uint8) & np.uint8((1 << bits) - 1)
-    padded = np.pad(codes, (0, -codes.size % per_byte)).reshape(-1, per_byte)
-    weights = (1 << np.arange(0, 8, bits)).astype(np.uint8)
-    return (padded * weights).sum(axis=1, dtype=np.uint8).tobytes()
+def pack_codes(codes: Array, elem_type: int) -> bytes:
+    """The inverse of `unpack_codes`; bits above the width of the type do not count."""
+    width = PACKED_BITS[elem_type]
+    bits = np.unpackbits(codes.reshape(-1, 1), axis=1, bitorder="little")[:, :width]
+    return np.packbits(bits, bitorder="little").tobytes()
 
 
 def _codes_to_values(elem_type: int) -> Array:
@@ -214,7 +229,7 @@ def _codes_to_values(elem_type: int) -> Array:
     codes = np.arange(1 << bits)
     if elem_type in (T.INT4, 26):  # two's complement
         codes = np.where(codes >= 1 << (bits - 1), codes - (1 << bits), codes)
-    if elem_type == T.FLOAT4E2M1:
+    if "float" in dtype.name:
         return codes.astype(np.uint8).view(dtype)
     return codes.astype(np.int8).astype(dtype)
 

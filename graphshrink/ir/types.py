@@ -33,7 +33,7 @@ class TensorSpec:
     shape: tuple[Dim, ...] | None
 
 
-# Optional strings are None where the file has no such field and "" where it has an empty one: both are legal and survive.
+# Optional strings are None where the file has no such field and "" where it has an empty one: both are legal, and stay.
 
 
 @dataclass(frozen=True, slots=True)

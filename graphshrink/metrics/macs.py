@@ -6,14 +6,21 @@ from graphshrink.ir.graph import Graph
 from graphshrink.ir.operator import Operator
 from graphshrink.ir.types import Dim
 from graphshrink.ops import rule_of
-from graphshrink.ops.base import Shape
+from graphshrink.ops.base import Shape, Shapes
 
 Known = Mapping[str, tuple[Dim, ...]]
 
 
 def macs(graph: Graph, shapes: Known) -> dict[int, int]:
-    """MACs of every operator of one scope that has any, by operator number; symbolic sizes count as 1, unknown shapes leave operators out."""
-    found = {number: count for number, operator in graph.operators() if (count := operator_macs(graph, operator, shapes)) is not None}
+    """MACs of every operator of one scope that has any, by operator number.
+
+    Symbolic sizes count as 1; operators with unknown shapes are left out.
+    """
+    found = {
+        number: count
+        for number, operator in graph.operators()
+        if (count := operator_macs(graph, operator, shapes)) is not None
+    }
     return {number: count for number, count in found.items() if count > 0}
 
 
@@ -22,7 +29,12 @@ def operator_macs(graph: Graph, operator: Operator, shapes: Known) -> int | None
     rule = rule_of(operator)
     if rule is None:
         return None
-    return rule.macs(operator, [_shape(graph, n, shapes) for n in operator.inputs], [_shape(graph, n, shapes) for n in operator.outputs])
+    return rule.macs(operator, _shapes(graph, operator.inputs, shapes), _shapes(graph, operator.outputs, shapes))
+
+
+def _shapes(graph: Graph, names: tuple[str, ...], shapes: Known) -> Shapes:
+    """At least three, so that rules need not ask whether a broken model has that many inputs."""
+    return [_shape(graph, name, shapes) for name in (*names, "", "", "")]
 
 
 def _shape(graph: Graph, name: str, shapes: Known) -> Shape | None:

@@ -1,6 +1,9 @@
 """Writing the IR as ONNX: as a protobuf message, or to disk in a way that never leaves half a file."""
 
+import filecmp
+import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import onnx
+from google.protobuf.message import EncodeError
 
 from graphshrink.errors import GraphshrinkError, ModelError
 from graphshrink.ir.graph import Graph
@@ -46,10 +50,26 @@ class Staged:
         return sum(path.stat().st_size for path in (self.model, self.data) if path is not None)
 
     def commit(self) -> None:
-        """Move the files into place, the model last: at any moment the destination is the old model or the new one."""
-        if self.data is not None:
-            self.data.replace(self.destination.parent / self.data.name)
-        self.model.replace(self.destination)
+        """Move the files into place, the model last: at any moment the destination is the old model or the new one.
+
+        Raises:
+            GraphshrinkError: a file cannot be moved, or other data has the name of ours; nothing was changed.
+        """
+        placed: Path | None = None
+        try:
+            if self.data is not None:
+                target = self.destination.parent / self.data.name
+                if os.path.lexists(target):  # from an earlier run, or a stranger's: it stays
+                    _expect_same(target, self.data)
+                else:
+                    placed = self.data.rename(target)
+            self.model.replace(self.destination)
+        except BaseException as e:
+            if placed is not None:
+                placed.unlink(missing_ok=True)
+            if isinstance(e, OSError):
+                raise GraphshrinkError(f"{self.destination}: cannot be written: {e.strerror or e}") from e
+            raise
         flush_folders([self.destination.parent])
 
     def discard(self) -> None:
@@ -58,7 +78,7 @@ class Staged:
 
 
 def stage(graph: Graph, destination: Path, *, external: bool | None = None, durable: bool = True) -> Staged:
-    """Write a model into a fresh folder beside its destination.
+    """Write a model into a fresh folder beside its destination, through a link if that is one.
 
     Args:
         graph: the model.
@@ -69,11 +89,15 @@ def stage(graph: Graph, destination: Path, *, external: bool | None = None, dura
     Raises:
         GraphshrinkError: the disk is full or the folder cannot be written.
     """
-    destination = destination.resolve()  # a link is written through, not replaced
     try:
+        destination = destination.resolve()
+        if destination.is_dir():
+            raise GraphshrinkError(f"{destination}: is a folder; name the file to be written")
         folder = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
     except OSError as e:
         raise GraphshrinkError(f"{destination.parent}: cannot write here: {e.strerror or e}") from e
+    except (RuntimeError, ValueError) as e:  # a ring of links (before Python 3.13), a name that the system cannot spell
+        raise GraphshrinkError(f"{str(destination)!r}: cannot be written: {e}") from e
     staged = Staged(folder / destination.name, None, destination)
     try:
         _write(graph, staged, external if external is not None else _weight_bytes(graph) > EXTERNAL_FROM, durable)
@@ -93,6 +117,12 @@ def save(graph: Graph, destination: Path, *, external: bool | None = None, durab
         staged.commit()
     finally:
         staged.discard()
+
+
+def _expect_same(there: Path, data: Path) -> None:
+    """Raises: GraphshrinkError, unless a file that has the name of our data has its bytes as well."""
+    if not stat.S_ISREG(there.lstat().st_mode) or not filecmp.cmp(there, data, shallow=False):
+        raise GraphshrinkError(f"{there}: exists and is not ours; move it away, or choose another name for the model")
 
 
 def _initializers(graph: Graph) -> Iterator[Tensor]:
@@ -130,7 +160,7 @@ def _write(graph: Graph, staged: Staged, external: bool, durable: bool) -> None:
     proto = write_model(graph, relocate)
     try:
         content = proto.SerializeToString(deterministic=True)
-    except ValueError as e:
+    except (ValueError, EncodeError) as e:
         raise ModelError("the model passes protobuf's limit of 2 GB; ask for --save-as-external-data") from e
     with staged.model.open("wb") as file:
         file.write(content)

@@ -1,6 +1,7 @@
 """External data: finding tensors in files beside the model, safely, and writing such files.
 
-A model is a stranger's file, and `location` a path that it chose. Only a regular file inside the model's folder is ever opened.
+A model is a stranger's file, and `location` a path that it chose. Only a regular file inside the model's folder is ever
+opened.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ ALIGNMENT: Final = 4096
 
 _CHUNK: Final = 16 << 20
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,18}")
-_FORBIDDEN: Final = re.compile(r"[\x00-\x1f\x7f\\]|^[A-Za-z]:|://")
+_FORBIDDEN: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\\]|^[A-Za-z]:|://")
 
 
 def locate(entries: tuple[tuple[str, str], ...], folder: Path | None, length: int, where: str) -> ExternalData:
@@ -46,9 +47,7 @@ def locate(entries: tuple[tuple[str, str], ...], folder: Path | None, length: in
         raise ModelError(f"{where}: external data location {location!r} is not a plain relative path")
     if folder is None:
         return ExternalData(entries, None, offset, length)
-    path = folder / location
-    _expect_own_file(path, folder, offset + length, where)
-    return ExternalData(entries, path, offset, length)
+    return ExternalData(entries, _own_file(folder / location, folder, offset + length, where), offset, length)
 
 
 def _decimal(given: Mapping[str, str], key: str, default: int, where: str) -> int:
@@ -60,27 +59,27 @@ def _decimal(given: Mapping[str, str], key: str, default: int, where: str) -> in
     return int(text)
 
 
-def _expect_own_file(path: Path, folder: Path, end: int, where: str) -> None:
+def _own_file(path: Path, folder: Path, end: int, where: str) -> Path:
+    """The file behind a path, links resolved: it has to be a regular one inside the folder, of at least `end` bytes."""
     try:
         resolved, home = path.resolve(strict=True), folder.resolve(strict=True)
         info = resolved.stat()
     except OSError as e:
         raise ModelError(f"{where}: external data file {path.name!r} cannot be opened: {e.strerror or e}") from e
+    except (RuntimeError, ValueError) as e:  # a ring of links (before Python 3.13), a name that the system cannot spell
+        raise ModelError(f"{where}: external data file {path.name!r} cannot be opened: {e}") from e
     if not resolved.is_relative_to(home):
-        hint = (
-            "; in a model hub's cache, which is made of links, copy the model with its data to a folder first"
-            if path.is_symlink()
-            else ""
-        )
-        raise ModelError(f"{where}: external data {path.name!r} lies outside the model's folder{hint}")
+        hint = "; a model hub's cache is made of links: copy the model with its data to a folder of its own first"
+        outside = f"{where}: external data {path.name!r} lies outside the model's folder"
+        raise ModelError(outside + hint if path.is_symlink() else outside)
     if not stat.S_ISREG(info.st_mode):
         raise ModelError(f"{where}: external data {path.name!r} is not a regular file")
     if info.st_nlink > 1:
         raise ModelError(f"{where}: external data {path.name!r} has several names (hard links); copy it first")
     if end > info.st_size:
-        raise ModelError(
-            f"{where}: external data {path.name!r} ends at {info.st_size} bytes, before the tensor does ({end})"
-        )
+        have = f"ends at {info.st_size} bytes, before the tensor does ({end})"
+        raise ModelError(f"{where}: external data {path.name!r} {have}")
+    return resolved
 
 
 @dataclass(frozen=True, slots=True)

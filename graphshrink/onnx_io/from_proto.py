@@ -23,6 +23,7 @@ from graphshrink.ir.tensor import (
     StringData,
     Tensor,
     TensorData,
+    pack_codes,
     packed_size,
 )
 from graphshrink.ir.types import (
@@ -45,22 +46,35 @@ T = onnx.TensorProto
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a model comes from: its folder (for external data), and how to get at tensors that were left in the file."""
+    """Where a model comes from: its folder (for external data), and how to get at tensors left in the file."""
 
     folder: Path | None = None
     resolve: Callable[[bytes], Chunk] = field(default=lambda raw: raw)
 
 
 def _optional(message: Any, name: str) -> Any:
-    """A field's value, or None where the file has no such field."""
-    return getattr(message, name) if message.HasField(name) else None
+    """A field's value, or None where the file has no such field; not for bytes."""
+    return _text(getattr(message, name)) if message.HasField(name) else None
+
+
+def _text(value: Any) -> Any:
+    """Raises: ModelError, if this is text that is no UTF-8, which protobuf hands out as bytes."""
+    if isinstance(value, bytes):
+        raise ModelError(f"not an ONNX model, or a damaged one: {value[:40]!r} is no text")
+    return value
+
+
+def _texts(values: Iterable[Any]) -> tuple[str, ...]:
+    return tuple(map(_text, values))
 
 
 def _pairs(entries: Iterable[Any]) -> Metadata:
-    return tuple((entry.key, entry.value) for entry in entries)
+    return tuple((_text(entry.key), _text(entry.value)) for entry in entries)
 
 
 # ---- tensors
+
+_MAX_RANK: Final = 64  # NumPy's
 
 # Typed field for each element type, and the type its entries are narrowed to.
 _FIELDS: Final[Mapping[int, tuple[str, Any]]] = {
@@ -78,11 +92,22 @@ _FIELDS: Final[Mapping[int, tuple[str, Any]]] = {
     T.FLOAT16: ("int32_data", np.uint16),
     T.BFLOAT16: ("int32_data", np.uint16),
 }
-_TYPED_FIELDS: Final = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
+# Every typed field, and the type of its entries in the protobuf.
+_TYPED_FIELDS: Final[Mapping[str, Any]] = {
+    "float_data": np.float32,
+    "int32_data": np.int32,
+    "string_data": object,
+    "int64_data": np.int64,
+    "double_data": np.float64,
+    "uint64_data": np.uint64,
+}
 
 
 def typed_field(elem_type: int) -> tuple[str, Any]:
-    """The typed field of TensorProto for an element type, and the NumPy type of its entries (bytes for anything below 16 bits)."""
+    """The typed field of TensorProto for an element type, and the NumPy type of its entries.
+
+    Entries of anything below 16 bits are bytes.
+    """
     return _FIELDS.get(elem_type, ("int32_data", np.uint8))
 
 
@@ -94,6 +119,10 @@ def read_tensor(proto: onnx.TensorProto, source: Source) -> Tensor:
         raise ModelError(f"{where} has unknown element type {proto.data_type}")
     if any(d < 0 for d in dims):
         raise ModelError(f"{where} has a negative size in {list(dims)}")
+    if len(dims) > _MAX_RANK:
+        raise ModelError(f"{where} has {len(dims)} axes; at most {_MAX_RANK} can be handled")
+    if math.prod(d for d in dims if d) >= 1 << 59:  # a size of 0 beside others would hide it
+        raise ModelError(f"{where} has an absurd shape, {list(dims)}")
     if proto.HasField("segment"):
         raise ModelError(f"{where} is stored in segments, which ONNX deprecated; export it again")
     states = proto.HasField("data_location") and proto.data_location == T.DEFAULT
@@ -110,18 +139,21 @@ def read_tensor(proto: onnx.TensorProto, source: Source) -> Tensor:
 
 def _read_data(proto: onnx.TensorProto, dims: tuple[int, ...], source: Source, where: str) -> TensorData:
     filled = [name for name in _TYPED_FIELDS if len(getattr(proto, name))]
-    if proto.data_location == T.EXTERNAL:
-        if filled or proto.HasField("raw_data"):
-            raise ModelError(f"{where} has data both inside and outside the file")
+    outside = proto.data_location == T.EXTERNAL
+    if outside and proto.data_type == T.STRING:
+        raise ModelError(f"{where} holds strings, which cannot lie outside the file")
+    if (outside and (filled or proto.HasField("raw_data"))) or (not outside and len(proto.external_data)):
+        raise ModelError(f"{where} has data both inside and outside the file")
+    if outside:
         return locate(_pairs(proto.external_data), source.folder, packed_size(proto.data_type, dims), where)
     if len(filled) + proto.HasField("raw_data") > 1:
-        raise ModelError(
-            f"{where} has its data twice, in {', '.join(filled)}{' and raw_data' if proto.HasField('raw_data') else ''}"
-        )
+        twice = [*filled, *(["raw_data"] if proto.HasField("raw_data") else [])]
+        raise ModelError(f"{where} has its data twice, in {' and '.join(twice)}")
     if proto.data_type == T.STRING:
-        items = tuple(proto.string_data)
-        _expect(len(items), math.prod(dims), "strings", where)
-        return StringData(items)
+        if proto.HasField("raw_data") or filled not in ([], ["string_data"]):
+            raise ModelError(f"{where} holds strings, but not in string_data")
+        _expect(len(proto.string_data), math.prod(dims), "strings", where)
+        return StringData(tuple(proto.string_data))
     name, entry = typed_field(proto.data_type)
     if filled and filled[0] != name:
         raise ModelError(f"{where} keeps its data in {filled[0]} where its type asks for {name}")
@@ -129,17 +161,22 @@ def _read_data(proto: onnx.TensorProto, dims: tuple[int, ...], source: Source, w
         raw = source.resolve(proto.raw_data)
         _expect(len(raw), packed_size(proto.data_type, dims), "bytes", where)
         return RawData(raw)
-    values = np.array(getattr(proto, name), dtype=np.int32 if name == "int32_data" else entry)
+    values = np.array(getattr(proto, name), dtype=_TYPED_FIELDS[name])
     narrow = values.astype(entry)
     if not np.array_equal(narrow.astype(values.dtype), values, equal_nan=values.dtype.kind == "f"):
         narrow = _sign_mended(values, proto.data_type, where)
+    if PACKED_BITS.get(proto.data_type) == 6:  # the one packed type of which an entry holds one element
+        if np.any(narrow >= 1 << 6):
+            raise ModelError(f"{where} holds numbers that its element type cannot hold")
+        _expect(len(narrow), math.prod(dims), "elements", where)
+        return FieldData(pack_codes(narrow, proto.data_type))
     buffer = narrow.tobytes()
     _expect(len(buffer), packed_size(proto.data_type, dims), "bytes", where)
     return FieldData(buffer)
 
 
 def _sign_mended(values: Any, elem_type: int, where: str) -> Any:
-    """Entries of `int32_data` that do not fit their type: packed signed nibbles may come as negative bytes; all else is an error."""
+    """Entries that do not fit their type: packed signed nibbles may come as negative bytes; all else is an error."""
     if elem_type in PACKED_BITS and bool(np.all((values >= -128) & (values < 256))):
         return values.astype(np.int8).view(np.uint8)
     raise ModelError(f"{where} holds numbers that its element type cannot hold")
@@ -179,7 +216,7 @@ def _tensor_type(sparse: bool) -> Callable[[Any, str | None], Type]:
 
 def _dimension(proto: Any) -> Dimension:
     kind = proto.WhichOneof("value")
-    return Dimension(None if kind is None else getattr(proto, kind), _optional(proto, "denotation"))
+    return Dimension(None if kind is None else _text(getattr(proto, kind)), _optional(proto, "denotation"))
 
 
 def _inner(proto: Any, name: str) -> Type | None:
@@ -199,7 +236,9 @@ _TYPES: Final[Mapping[str, Callable[[Any, str | None], Type]]] = {
 def read_value_info(proto: onnx.ValueInfoProto) -> ValueInfo:
     """A declaration."""
     kind = read_type(proto.type) if proto.HasField("type") else None
-    return ValueInfo(proto.name, kind, _optional(proto, "doc_string"), _pairs(getattr(proto, "metadata_props", ())))
+    return ValueInfo(
+        _text(proto.name), kind, _optional(proto, "doc_string"), _pairs(getattr(proto, "metadata_props", ()))
+    )
 
 
 # ---- attributes and operators
@@ -242,13 +281,15 @@ def read_attribute(proto: onnx.AttributeProto, source: Source) -> Attribute:
     """Raises: ModelError, if the attribute holds values of several kinds, or of another kind than it says."""
     filled = [f.name for f, _ in proto.ListFields() if f.name not in ("name", "type", "doc_string", "ref_attr_name")]
     kind = AttributeType(proto.type)
-    if kind is AttributeType.UNDEFINED and len(filled) == 1:  # files of IR version 1 need not say the type
+    if (
+        kind is AttributeType.UNDEFINED and not proto.HasField("type") and len(filled) == 1
+    ):  # files of IR version 1 need not say the type
         kind = next(t for t, name in _ATTRIBUTE_FIELDS.items() if name == filled[0])
     if len(filled) > 1 or (filled and filled[0] != _ATTRIBUTE_FIELDS.get(kind)):
         raise ModelError(f"attribute {proto.name!r} is of type {kind.name} but holds {', '.join(filled)}")
     reference = _optional(proto, "ref_attr_name")
     value = _value(proto, kind, source, reference)
-    return Attribute(proto.name, kind, value, reference, _optional(proto, "doc_string"), proto.HasField("type"))
+    return Attribute(_text(proto.name), kind, value, reference, _optional(proto, "doc_string"), proto.HasField("type"))
 
 
 def _value(proto: onnx.AttributeProto, kind: AttributeType, source: Source, reference: str | None) -> AttributeValue:
@@ -274,9 +315,9 @@ def read_operator(proto: onnx.NodeProto, source: Source) -> Operator:
         raise ModelError(f"{proto.op_type} {proto.name!r} has an attribute twice")
     extra: dict[str, Any] = {"attributes": MappingProxyType(attributes)} if attributes else {}
     return Operator(
-        proto.op_type,
-        tuple(proto.input),
-        tuple(proto.output),
+        _text(proto.op_type),
+        _texts(proto.input),
+        _texts(proto.output),
         domain=_optional(proto, "domain"),
         name=_optional(proto, "name"),
         overload=_optional(proto, "overload"),
@@ -293,7 +334,8 @@ def read_record(proto: Any) -> Record:
     def plain(value: Any) -> Any:
         if hasattr(value, "DESCRIPTOR"):
             return read_record(value)
-        return tuple(map(plain, value)) if hasattr(value, "__iter__") and not isinstance(value, str | bytes) else value
+        repeated = hasattr(value, "__len__") and not isinstance(value, str | bytes)
+        return tuple(map(plain, value)) if repeated else _text(value)
 
     return Record(proto.DESCRIPTOR.name, tuple((f.name, plain(value)) for f, value in proto.ListFields()))
 
@@ -328,32 +370,36 @@ def read_graph(proto: onnx.GraphProto, source: Source, header: Header | None = N
     except InternalError as e:
         raise ModelError(str(e)) from e
     edit.set_outputs(graph, map(read_value_info, proto.output))
-    infos = [read_value_info(info) for info in proto.value_info]
+    _read_declarations(graph, proto.value_info, f"graph {graph.name!r}")
+    return graph
+
+
+def _read_declarations(graph: Graph, entries: Iterable[onnx.ValueInfoProto], where: str) -> None:
+    infos = list(map(read_value_info, entries))
     edit.set_value_info(graph, infos)
     if len(graph.value_info) != len(infos):
-        raise ModelError(f"graph {graph.name!r} declares a value twice in value_info")
-    return graph
+        raise ModelError(f"{where} declares a value twice in value_info")
 
 
 def read_function(proto: onnx.FunctionProto, source: Source) -> Function:
     """A model-local function."""
     body = Graph()
     body.opsets = _opsets(proto)
-    edit.set_inputs(body, (ValueInfo(name) for name in proto.input))
+    edit.set_inputs(body, map(ValueInfo, _texts(proto.input)))
     try:
         for node in proto.node:
             edit.add_operator(body, read_operator(node, source))
     except InternalError as e:
         raise ModelError(f"function {proto.name!r}: {e}") from e
-    edit.set_outputs(body, (ValueInfo(name) for name in proto.output))
-    edit.set_value_info(body, map(read_value_info, proto.value_info))
+    edit.set_outputs(body, map(ValueInfo, _texts(proto.output)))
+    _read_declarations(body, proto.value_info, f"function {proto.name!r}")
     return Function(
-        proto.name,
+        _text(proto.name),
         _optional(proto, "domain"),
         _optional(proto, "overload"),
-        tuple(proto.input),
-        tuple(proto.output),
-        tuple(proto.attribute),
+        _texts(proto.input),
+        _texts(proto.output),
+        _texts(proto.attribute),
         tuple(read_attribute(a, source) for a in proto.attribute_proto),
         body,
         _optional(proto, "doc_string"),

@@ -23,13 +23,18 @@ _SIZE_CAP: Final = 1 << 31  # protobuf's own limit
 _MISTAKES: Final = (
     (b"version https://git-lfs", "is a git-lfs pointer, not the model; run `git lfs pull`"),
     (b"\x1f\x8b", "is gzip-compressed; unpack it first"),
-    (b"PK\x03\x04", "is a zip archive (a PyTorch checkpoint?); export it to ONNX first"),
-    (b"\x80\x02", "is a Python pickle, which is never opened; export it to ONNX first"),
-    (b"\x80\x04", "is a Python pickle, which is never opened; export it to ONNX first"),
+    (b"PK\x03\x04", "is a zip archive (a PyTorch checkpoint?); unpack it, or export the model to ONNX first"),
+    (b"PK\x05\x06", "is an empty zip archive"),
+    *(
+        (bytes((0x80, protocol)), "is a Python pickle, which is never opened; export the model to ONNX first")
+        for protocol in (2, 3, 4, 5)
+    ),
     (b"<", "is HTML or XML: a download that failed?"),
     (b"{", "is JSON, not ONNX"),
+    (b"[", "is JSON, not ONNX"),
     (b"\x89HDF", "is HDF5 (a Keras checkpoint?); export it to ONNX first"),
 )
+_TEXT: Final = (b"<", b"{", b"[")  # blanks may stand before these
 
 
 def load(model: str | os.PathLike[str] | onnx.ModelProto) -> Graph:
@@ -42,40 +47,49 @@ def load(model: str | os.PathLike[str] | onnx.ModelProto) -> Graph:
         ModelError: the file cannot be read, is no ONNX model, or its graph is broken.
     """
     graph = load_as_stored(model)
-    lift(graph)
-    check(graph)
+    try:
+        lift(graph)
+        check(graph)
+    except ModelError as e:
+        raise ModelError(f"{_place(model)}{e}") from e
     return graph
 
 
 def load_as_stored(model: str | os.PathLike[str] | onnx.ModelProto) -> Graph:
     """`load` without lifting encoded weights and without checking the graph."""
-    if isinstance(model, onnx.ModelProto):
-        return read_model(model, Source())
-    path = Path(model)
     try:
-        proto, source = _parse(path)
-        return read_model(proto, source)
+        if isinstance(model, onnx.ModelProto):
+            return read_model(model, Source())
+        return read_model(*_parse(Path(model)))
     except ModelError as e:
-        raise ModelError(f"{path}: {e}") from e
-    except (DecodeError, UnicodeDecodeError) as e:
-        raise ModelError(f"{path}: not an ONNX model, or a damaged one ({e})") from e
-    except ValueError as e:  # an enum value that no version of ONNX knows
-        raise ModelError(f"{path}: {e}") from e
+        raise ModelError(f"{_place(model)}{e}") from e
+    except OSError as e:
+        raise ModelError(f"{_place(model)}cannot be read: {e.strerror or e}") from e
+    except (DecodeError, UnicodeDecodeError, RecursionError) as e:
+        raise ModelError(f"{_place(model)}not an ONNX model, or a damaged one ({e})") from e
+    except ValueError as e:  # a path that the system cannot spell, an enum value that no version of ONNX knows
+        raise ModelError(f"{_place(model)}{e}") from e
+
+
+def _place(model: str | os.PathLike[str] | onnx.ModelProto) -> str:
+    """The beginning of messages about a model; escaped, since a file's name may hold anything."""
+    if isinstance(model, onnx.ModelProto):
+        return ""
+    name = os.fspath(model)
+    return f"{name if name.isprintable() else repr(name)}: "
 
 
 def _parse(path: Path) -> tuple[onnx.ModelProto, Source]:
     size = _expect_model_file(path)
+    small = size < _MAP_FROM
     with path.open("rb") as file:
-        content = (
-            memoryview(file.read())
-            if size < _MAP_FROM
-            else memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        )
+        content = memoryview(file.read() if small else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    start = bytes(content[:64]).removeprefix(b"\xef\xbb\xbf")
     for magic, mistake in _MISTAKES:
-        if bytes(content[: len(magic)]) == magic:
+        if start.startswith(magic) or (magic in _TEXT and start.lstrip().startswith(magic)):
             raise ModelError(mistake)
     proto = onnx.ModelProto()
-    if size < _MAP_FROM:
+    if small:
         proto.ParseFromString(bytes(content))
         source = Source(path.parent)
     else:
@@ -98,7 +112,5 @@ def _expect_model_file(path: Path) -> int:
     if info.st_size == 0:
         raise ModelError("is empty")
     if info.st_size >= _SIZE_CAP:
-        raise ModelError(
-            f"has {info.st_size} bytes; an ONNX file ends at 2 GB, larger models keep their weights in external data"
-        )
+        raise ModelError(f"has {info.st_size} bytes; an ONNX file ends at 2 GB, larger models have external data")
     return info.st_size

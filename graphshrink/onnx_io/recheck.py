@@ -9,7 +9,7 @@ from graphshrink.onnx_io.load import load
 
 
 def check_written(path: Path, graph: Graph) -> None:
-    """Read a file back and compare it with the graph it was made from, encoded weights decoded and compared bit for bit.
+    """Read a file back and compare it with the graph it was made from, encoded weights decoded, bit for bit.
 
     Raises:
         InternalError: they differ.

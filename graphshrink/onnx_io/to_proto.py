@@ -1,14 +1,23 @@
-"""The IR into protobuf messages, message by message, from the IR alone. The inverse of `from_proto`, in the same order."""
+"""The IR into protobuf messages, message by message, from the IR alone: the inverse of `from_proto`, in its order."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 import numpy as np
 import onnx
 
 from graphshrink.ir.graph import Function, Graph, Header, Training
 from graphshrink.ir.operator import Attribute, AttributeType, Operator, Record
-from graphshrink.ir.tensor import ExternalData, FieldData, RawData, SparseTensor, StringData, Tensor
+from graphshrink.ir.tensor import (
+    PACKED_BITS,
+    ExternalData,
+    FieldData,
+    RawData,
+    SparseTensor,
+    StringData,
+    Tensor,
+    unpack_codes,
+)
 from graphshrink.ir.types import (
     Dimension,
     MapType,
@@ -71,7 +80,13 @@ def _write_raw(tensor: Tensor, proto: onnx.TensorProto) -> None:
 
 def _write_field(tensor: Tensor, proto: onnx.TensorProto) -> None:
     name, entry = typed_field(tensor.elem_type)
-    getattr(proto, name).extend(np.frombuffer(tensor.buffer, entry).tolist())
+    one_an_entry = PACKED_BITS.get(tensor.elem_type) == 6
+    entries = (
+        unpack_codes(tensor.buffer, tensor.elem_type, tensor.size)
+        if one_an_entry
+        else np.frombuffer(tensor.buffer, entry)
+    )
+    getattr(proto, name).extend(entries.tolist())
 
 
 def _write_strings(tensor: Tensor, proto: onnx.TensorProto) -> None:
@@ -229,7 +244,7 @@ def write_record(record: Record, proto: Any) -> None:
             getattr(proto, name).SetInParent()
             write_record(value, getattr(proto, name))
         elif isinstance(value, tuple):
-            _extend(getattr(proto, name), value)
+            _extend(getattr(proto, name), cast("Iterable[Any]", value))
         else:
             setattr(proto, name, value)
 

@@ -1,8 +1,8 @@
 """Large tensors of a serialised model, left where they are.
 
-`protobuf` copies every tensor into memory when it parses a file. To keep a large model on disk until somebody looks at its weights, `split`
-walks the wire format (field numbers and lengths, as protobuf's encoding guide defines them) and swaps each large `raw_data` for a short
-reference into the file; what remains is parsed as usual.
+`protobuf` copies every tensor into memory when it parses a file. To keep a large model on disk until somebody looks at
+its weights, `split` walks the wire format (field numbers and lengths, as protobuf's encoding guide defines them) and
+swaps each large `raw_data` for a short reference into the file; what remains is parsed as usual.
 """
 
 import secrets

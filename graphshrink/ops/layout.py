@@ -14,7 +14,10 @@ def rule_of(operator: Operator) -> Rule | None:
 
 
 def why_not_a_weight(weight: Weight) -> str | None:
-    """Why a constant must be left alone, or None if it is proven to be a plain weight (guarantee 11; finiteness is the pass's to check)."""
+    """Why a constant must be left alone, or None if it is proven to be a plain weight.
+
+    Whether it is finite is for the pass to check, since that reads all of it.
+    """
     if weight.tensor.elem_type not in FLOATING:
         return "not of a floating type"
     if weight.exposed is not None:
@@ -49,9 +52,12 @@ def _axis_in_tensor(weight: Weight, use: WeightUse) -> int | None:
     """The axis in the stored tensor: back through the transpositions on the way; None behind a reshape."""
     axis = _axis_in_use(weight, use)
     rank = len(weight.tensor.dims)
-    if axis is None or axis >= rank or _reshaped(use):
+    if axis is None or not 0 <= axis < rank or _reshaped(use):
         return None
     for operator in reversed(use.via):
         if operator.op_type == "Transpose":
-            axis = (operator.integers("perm") or tuple(reversed(range(rank))))[axis]
+            order = operator.integers("perm") or tuple(reversed(range(rank)))
+            if sorted(order) != list(range(rank)):  # a broken model
+                return None
+            axis = order[axis]
     return axis

@@ -1,4 +1,7 @@
-"""Every operator that graphshrink knows to carry weights. An operator that is not here is a barrier: its inputs stay as they are."""
+"""Every operator that graphshrink knows to carry weights.
+
+An operator that is not here is a barrier: its inputs stay as they are.
+"""
 
 from collections.abc import Mapping
 from typing import Final

@@ -67,7 +67,13 @@ def per_index(shape: tuple[int, ...], axis: int, alike: int) -> Array:
 
 @pytest.mark.parametrize(
     ("shape", "axis", "alike", "groups"),
-    [((32, 2000), 0, 1, 32), ((2000, 32), 1, 1, 32), ((32, 2000), 0, 8, 4), ((9, 2000), 0, 3, 9), ((2, 800, 30), 2, 15, 2)],
+    [
+        ((32, 2000), 0, 1, 32),
+        ((2000, 32), 1, 1, 32),
+        ((32, 2000), 0, 8, 4),
+        ((9, 2000), 0, 3, 9),
+        ((2, 800, 30), 2, 15, 2),
+    ],
 )
 def test_the_grouping_is_found(shape: tuple[int, ...], axis: int, alike: int, groups: int) -> None:
     encoded = Codebook().encode(per_index(shape, axis, alike))
@@ -119,4 +125,4 @@ def test_most_distinct_is_the_largest_over_groups() -> None:
     assert most_distinct(array, 0, 4, 7) is None
     assert most_distinct(array, 1, 100, 3) == 3
     assert most_distinct(array, 1, 100, 0) is None
-    assert most_distinct(np.float32(1)[()].reshape(()), 0, 1, 1) == 1
+    assert most_distinct(np.array(1.5, np.float32), 0, 1, 1) == 1

@@ -59,7 +59,9 @@ def test_tensors(part: Tensor) -> None:
         Operator("Cast", ("a",), ("b",), attributes_of(to=6), domain="", name=""),
         Operator("Cast", ("a",), ("b",), attributes_of(to=-1, other=1 << 40)),
         Operator("Slice", ("a",), ("b",), attributes_of(starts=(0,), ends=(1 << 62, -1), axes=())),
-        Operator("Transpose", ("a",), ("é",), attributes_of(perm=(1, 300, 0)), doc=LONG, metadata=(("k", LONG), ("", ""))),
+        Operator(
+            "Transpose", ("a",), ("é",), attributes_of(perm=(1, 300, 0)), doc=LONG, metadata=(("k", LONG), ("", ""))
+        ),
         Operator("Constant", (), ("b",)).with_attribute(
             Attribute("value", AttributeType.TENSOR, tensor_of(np.zeros((3, 300), np.float32), "b"))
         ),

@@ -54,7 +54,9 @@ REFUSED: list[tuple[str, Callable[[Graph], object]]] = [
 
 
 @pytest.mark.parametrize(("what", "change"), REFUSED, ids=[what for what, _ in REFUSED])
-def test_what_would_break_the_graph_is_refused_and_leaves_it_alone(what: str, change: Callable[[Graph], object]) -> None:
+def test_what_would_break_the_graph_is_refused_and_leaves_it_alone(
+    what: str, change: Callable[[Graph], object]
+) -> None:
     graph = sample()
     with pytest.raises(InternalError):
         change(graph)

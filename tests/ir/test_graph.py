@@ -46,9 +46,7 @@ def two_deep() -> tuple[Graph, Graph, Graph]:
     """If(flag) { If(flag) { x + W } }: the inner body captures x and W, and so does the outer one, for its sake."""
     inner = body_of(Operator("Add", ("x", "W"), ("i",)), output="i")
     outer = body_of(holding("If", ("flag",), ("o",), then_branch=inner), output="o")
-    main = graph_of(
-        [holding("If", ("flag",), ("y",), then_branch=outer)], ("x", "flag"), ("y",), ones("W", 3)
-    )
+    main = graph_of([holding("If", ("flag",), ("y",), then_branch=outer)], ("x", "flag"), ("y",), ones("W", 3))
     return main, outer, inner
 
 

@@ -19,12 +19,13 @@ SHAPES = [(), (0,), (1,), (5,), (3, 3), (2, 0, 4)]
 def values(elem_type: int, shape: tuple[int, ...]) -> Array:
     """All kinds of bit patterns of a type."""
     dtype, size = DTYPES[elem_type], int(np.prod(shape))
+    array: Array
     if dtype.kind == "b":
-        return (np.arange(size) % 2 == 1).reshape(shape)
+        array = (np.arange(size) % 2 == 1).reshape(shape)
+        return array
     if "int" in dtype.name or "float4" in dtype.name or "e8m0" in dtype.name:
-        return (np.abs(np.arange(size) - 2) if dtype.name.startswith("u") else np.arange(size) - 2).astype(
-            np.int8
-        ).astype(dtype).reshape(shape)
+        signed = np.arange(size) - 2
+        return (np.abs(signed) if dtype.name.startswith("u") else signed).astype(np.int8).astype(dtype).reshape(shape)
     numbers = np.linspace(-3, 3, size) if size else np.zeros(0)
     return numbers.astype(dtype).reshape(shape)
 
@@ -79,7 +80,7 @@ def test_every_type_of_this_onnx_is_known() -> None:
 def test_every_small_integer_survives(dtype: type) -> None:
     bits = np.dtype(dtype).name[-1]
     low = 0 if np.dtype(dtype).name.startswith("u") else -(1 << int(bits) - 1)
-    array = np.arange(low, low + (1 << int(bits))).astype(np.int8).astype(dtype)
+    array: Array = np.arange(low, low + (1 << int(bits))).astype(np.int8).astype(dtype)
     assert same_bits(tensor_of(array).array, array)
 
 

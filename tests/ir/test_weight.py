@@ -7,6 +7,7 @@ from graphshrink.ir.tensor import Tensor, tensor_of
 from graphshrink.ir.types import ValueInfo
 from graphshrink.ir.weight import Weight, WeightUse, constants, weights
 
+
 def ones(name: str, *shape: int) -> Tensor:
     return tensor_of(np.ones(shape or (2, 2), np.float32), name)
 
@@ -65,9 +66,7 @@ def only(graph: Graph) -> Weight:
 
 
 def test_a_tensor_used_twice_is_one_weight_with_two_uses() -> None:
-    weight = only(
-        graph_of(Operator("MatMul", ("x", "W"), ("a",)), Operator("Gemm", ("a", "W", "W"), ("y",)))
-    )
+    weight = only(graph_of(Operator("MatMul", ("x", "W"), ("a",)), Operator("Gemm", ("a", "W", "W"), ("y",))))
     assert [seen(use) for use in weight.uses] == [("MatMul", 1, ()), ("Gemm", 1, ()), ("Gemm", 2, ())]
     assert (weight.label, weight.exposed) == ("W", None)
     assert not weight.array.flags.writeable
@@ -106,9 +105,7 @@ def test_only_the_data_input_of_a_mover_moves() -> None:
 
 
 def test_any_input_of_a_concatenation_moves() -> None:
-    graph = graph_of(
-        Operator("Concat", ("V", "W"), ("c",)), Operator("MatMul", ("x", "c"), ("y",)), held=("V", "W")
-    )
+    graph = graph_of(Operator("Concat", ("V", "W"), ("c",)), Operator("MatMul", ("x", "c"), ("y",)), held=("V", "W"))
     assert [[seen(use) for use in weight.uses] for weight in weights(graph)] == [[("MatMul", 1, ("Concat",))]] * 2
 
 
