@@ -8,8 +8,8 @@
     ├── VerificationError       3   the result differs from the original by more than its bound; nothing was written
     └── InternalError          70   graphshrink broke its own promise; a bug to be reported
 
-A message is one line: the place (file, value, layer or option), what is wrong, the cure. Code 4, "something asked for was missed", is
-no error: the best verified result is written (see `Compiled.missed`).
+A message is one line: the place (file, value, layer or option), what is wrong, the cure. Code 4, "something asked for
+was missed", is no error: the best verified result is written (see `Compiled.missed`).
 """
 
 from typing import ClassVar

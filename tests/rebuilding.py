@@ -1,4 +1,4 @@
-"""Rebuilding a graph node by node, so that a round trip proves that the IR holds everything and that nothing is copied."""
+"""Rebuilding graphs node by node, so that a round trip proves that the IR holds everything and nothing is copied."""
 
 from dataclasses import replace
 from types import MappingProxyType

@@ -203,7 +203,7 @@ def test_paths_of_functions_of_one_name_differ() -> None:
 def test_the_networkx_view_cannot_be_changed() -> None:
     graph = graph_of([Operator("Relu", ("x",), ("y",))])
     assert sorted(map(str, graph.net.nodes)) == ["0", "x", "y"]
-    with pytest.raises(Exception, match="[Ff]rozen"):
+    with pytest.raises(Exception, match=r"[Ff]rozen"):
         graph.net.add_node("z")
 
 

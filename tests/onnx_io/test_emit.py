@@ -380,7 +380,10 @@ def test_models_beyond_protobufs_limit_say_what_to_do(
         def SerializeToString(self, deterministic: bool) -> bytes:  # noqa: N802
             raise error("too large")
 
-    monkeypatch.setattr(emit_module, "write_model", lambda graph, relocate: Huge())
+    def write(graph: Graph, relocate: object) -> Huge:
+        return Huge()
+
+    monkeypatch.setattr(emit_module, "write_model", write)
     with pytest.raises(ModelError, match="ask for --save-as-external-data"):
         save(graph(), tmp_path / "out.onnx")
     assert names(tmp_path) == set()

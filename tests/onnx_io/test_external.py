@@ -13,7 +13,6 @@ from graphshrink.ir.tensor import ExternalData, Tensor
 from graphshrink.onnx_io.emit import emit
 from graphshrink.onnx_io.external import ALIGNMENT, DataWriter, locate
 from graphshrink.onnx_io.load import load
-from tests.models import saved
 
 posix_only = pytest.mark.skipif(sys.platform == "win32", reason="POSIX's links and files")
 

@@ -112,7 +112,10 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
 
 
 def test_a_file_that_vanishes_between_looking_and_opening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load_module, "_expect_model_file", lambda path: 1)
+    def trusting(path: Path) -> int:
+        return 1
+
+    monkeypatch.setattr(load_module, "_expect_model_file", trusting)
     assert "cannot be read: No such file" in message(tmp_path / "gone.onnx")
 
 
