@@ -72,8 +72,8 @@ class WeightSharing(Pass):
             raise UsageError(f"weight-sharing: granularity={self.granularity!r} is none of {choices}")
 
     def gentler(self) -> Self | None:
-        """Two more bits, up to 8."""
-        return replace(self, bits=min(8, self.bits + 2)) if self.bits < 8 else None
+        """One more bit, up to 8."""
+        return replace(self, bits=self.bits + 1) if self.bits < 8 else None
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         """Cluster every plain weight of the model."""

@@ -314,6 +314,7 @@ _BLOCK: Final = 1 << 15  # numbers that stay in the cache while they are looked 
 _HASH_FROM: Final = 1 << 14
 _HASH_BITS: Final = 16
 _FACTORS: Final = tuple(0x9E3779B97F4A7C15 * odd & 0xFFFFFFFFFFFFFFFF for odd in range(1, 65, 2))
+_PART: Final = 120 << 13  # labels packed at a time: whole bytes in every packing
 _GROUPED_BYTES: Final = 150  # about what the operators take that tell groups apart
 
 
@@ -324,20 +325,20 @@ def _encode(array: Array, axis: int, groups: int) -> CodebookEncoded:
     planes = packing(most)
     padded = _padded_entries(planes, most)
     entries = np.empty((groups, padded), rows.dtype)
-    labels = np.empty(rows.shape, np.uint8)
+    codes = tuple(np.zeros((groups, -(-rows.shape[1] // plane.per_byte)), np.uint8) for plane in planes)
     for index, (row, book) in enumerate(zip(rows, books, strict=True)):
         entries[index] = np.pad(book, (0, padded - len(book)), mode="edge")
-        labels[index] = _labels(row, book)
-    codes = tuple(_pack(labels, plane) for plane in planes)
+        for start in range(0, len(row), _PART):
+            labels = _labels(row[start : start + _PART], book)
+            for plane, packed in zip(planes, codes, strict=True):
+                _pack(labels, plane, packed[index, start // plane.per_byte :])
     return CodebookEncoded(array.shape, axis, entries.view(array.dtype), planes, codes)
 
 
-def _pack(labels: Array, plane: Plane) -> Array:
-    """(groups, bytes): the plane's digit of every label, several to the byte, each row padded with zeros."""
-    if plane.per_byte == 1:
-        return labels
-    packed = np.zeros((len(labels), -(-labels.shape[1] // plane.per_byte)), np.uint8)
-    for place in range(plane.per_byte):
-        digits = labels[:, place :: plane.per_byte] // np.uint8(plane.stride) % np.uint8(plane.radix)
-        packed[:, : digits.shape[1]] += digits * np.uint8(plane.radix**place)
-    return packed
+def _pack(labels: Array, plane: Plane, packed: Array) -> None:
+    """Add the plane's digit of every label to the first bytes of `packed`, several digits to the byte."""
+    for place in range(min(plane.per_byte, len(labels))):
+        digits = labels[place :: plane.per_byte] // np.uint8(plane.stride)
+        if plane.radix < MAX_ENTRIES:
+            digits %= np.uint8(plane.radix)
+        packed[: len(digits)] += digits * np.uint8(plane.radix**place)

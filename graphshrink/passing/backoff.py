@@ -16,7 +16,7 @@ from graphshrink.passing.judge import Judge
 _ROUNDS: Final = 8
 _PROBES: Final = 8  # samples to measure one layer's harm on
 _MARGIN: Final = 0.9  # aim below the bound, as the sum is an estimate
-_MILDER_SHARE: Final = 1 / 16  # of the squared error is left after two more bits; corrected by what is measured
+_MILDER_SHARE: Final = 1 / 4  # of the squared error is left, as after one more bit; corrected by what is measured
 
 
 def back_off(

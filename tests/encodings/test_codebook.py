@@ -41,6 +41,19 @@ def test_round_trip(entries: int) -> None:
     assert stored == stored_bytes(array.size, 1, entries, array.itemsize) < array.nbytes
 
 
+@pytest.mark.parametrize("entries", [2, 3, 4, 6, 8, 16, 128, 256])
+def test_round_trip_in_parts(entries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    array = np.random.default_rng(0).integers(0, entries, (7, 1003)).astype(np.float32)
+    whole = Codebook().encode(array)
+    monkeypatch.setattr(codebook, "_PART", 120)
+    parts = Codebook().encode(array)
+    assert whole is not None
+    assert parts is not None
+    assert [codes.tobytes() for codes in parts.codes] == [codes.tobytes() for codes in whole.codes]
+    np.testing.assert_array_equal(parts.decode(), array)
+    assert all(120 % plane.per_byte == 0 for plane in parts.planes)
+
+
 def test_stored_bytes_grow_with_entries() -> None:
     """The search for a grouping relies on it."""
     for size, groups in [(1000, 1), (1000, 10), (999, 3)]:

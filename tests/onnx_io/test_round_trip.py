@@ -18,6 +18,8 @@ from graphshrink.onnx_io.load import load
 from tests.rebuilding import rebuilt
 from tests.strategies import models
 
+# onnx 1.23 collects 1,884 operator cases; 1.19, the oldest supported, has no more than 1,615 to give.
+LEAST_CASES = 1800 if tuple(map(int, onnx.__version__.split(".")[:2])) >= (1, 23) else 1600
 LIGHT = Path(onnx.backend.test.__file__).parent / "data" / "light"
 
 
@@ -60,7 +62,7 @@ def test_every_operator_case_of_onnx_survives(operator_models: list[tuple[str, o
     failures = {name: found for name, model in operator_models if (found := problem(model)) is not None}
     print(f"\nround trip: {len(operator_models)} operator cases, {len(failures)} failures")
     assert failures == {}
-    assert len(operator_models) >= 1800
+    assert len(operator_models) >= LEAST_CASES
 
 
 def test_every_stored_model_of_onnx_survives() -> None:
