@@ -213,18 +213,18 @@ def _gained(array: Array, grouping: Grouping, entries: int) -> float:
 
 
 def _probe(array: Array, grouping: Grouping, entries: int) -> tuple[float, float]:
-    """Distortion of some of the tensor with one codebook, and with one for each group.
+    """Distortion of some of the tensor with one codebook, and with one for each group; relative to each group's energy.
+
+    Relative, since what follows a layer may scale its channels to its liking: in a depthwise convolution with a folded
+    normalisation, small channels count as much as large ones, and one codebook would round them to nothing.
 
     Where only a part of each group is looked at, codebooks are made from one half of it and tried on the other: many
     codebooks fit any sample better than one does.
     """
     sample, complete = _sample(array, grouping)
-    if complete:
-        pooled = cluster_rows(sample.reshape(1, -1), entries)
-        return float(pooled.distortion[0]), float(cluster_rows(sample, entries).distortion.sum())
-    fit, tried = np.ascontiguousarray(sample[:, ::2]), sample[:, 1::2]
-    pooled = cluster_rows(fit.reshape(1, -1), entries)
-    coarse = _distortion(tried.reshape(-1), pooled.centroids[0])
+    fit, tried = (sample, sample) if complete else (np.ascontiguousarray(sample[:, ::2]), sample[:, 1::2])
+    pooled = cluster_rows(fit.reshape(1, -1), entries).centroids[0]
+    coarse = sum(_distortion(row, pooled) for row in tried)
     return coarse, sum(map(_distortion, tried, cluster_rows(fit, entries).centroids))
 
 
@@ -246,11 +246,12 @@ def _sample(array: Array, grouping: Grouping) -> tuple[Array, bool]:
 
 
 def _distortion(values: Array, centroids: Array) -> float:
-    """Sum of squared distances to the nearest of some ordered centroids."""
+    """Sum of squared distances to the nearest of some ordered centroids, over the sum of squares."""
     exact = centroids.astype(np.float64)
     wide = values.astype(np.float64)
     nearest = exact[np.searchsorted((exact[1:] + exact[:-1]) / 2, wide)]
-    return float(np.sum((wide - nearest) ** 2))
+    energy = float(np.sum(wide**2))
+    return float(np.sum((wide - nearest) ** 2)) / energy if energy > 0 else 0.0
 
 
 # ---- the new values

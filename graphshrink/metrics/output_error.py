@@ -234,7 +234,7 @@ def _leaves(value: object, path: str = "") -> Iterator[tuple[str, Array | None]]
     """The tensors in an output, each with its place in it."""
     if value is None:
         yield path, None
-    elif isinstance(value, list | tuple):
+    elif isinstance(value, list | tuple) or _is_sequence(value):
         for index, part in enumerate(cast("Sequence[object]", value)):
             yield from _leaves(part, f"{path}[{index}]")
     elif isinstance(value, Mapping):
@@ -242,6 +242,13 @@ def _leaves(value: object, path: str = "") -> Iterator[tuple[str, Array | None]]
             yield from _leaves(part, f"{path}{{{key!r}}}")
     else:
         yield path, _plain(np.asarray(value))
+
+
+def _is_sequence(value: object) -> bool:
+    """Whether this is an array of arrays, which stands for a sequence of tensors, and not one of strings."""
+    return (
+        isinstance(value, np.ndarray) and value.dtype == object and any(isinstance(v, np.ndarray) for v in value.flat)
+    )
 
 
 def _plain(array: Array) -> Array:

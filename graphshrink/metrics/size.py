@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+GZIP_UP_TO: Final = 100_000_000
+"""Bytes up to which gzip is measured: some 5 seconds."""
+
 _CHUNK: Final = 1 << 20
 
 
@@ -18,6 +21,11 @@ def gzip_bytes(parts: Iterable[bytes | memoryview]) -> int:
         for start in range(0, len(view), _CHUNK):
             size += len(packer.compress(view[start : start + _CHUNK]))
     return size + len(packer.flush())
+
+
+def affordable_gzip(parts: Iterable[bytes | memoryview], size: int) -> int | None:
+    """`gzip_bytes`, or None where `size` bytes would take longer than anybody wants to wait for one figure."""
+    return gzip_bytes(parts) if size <= GZIP_UP_TO else None
 
 
 def file_chunks(paths: Iterable[Path]) -> Iterable[bytes]:

@@ -12,7 +12,7 @@ from graphshrink.ir.check import check
 from graphshrink.ir.tensor import StringData
 from graphshrink.ir.weight import Weight, weights
 from graphshrink.metrics.macs import Known, macs, operator_macs
-from graphshrink.metrics.size import file_chunks, gzip_bytes
+from graphshrink.metrics.size import affordable_gzip, file_chunks
 from graphshrink.onnx_io.load import load_as_stored
 from graphshrink.onnx_io.runtime import Runtime
 from graphshrink.onnx_io.shapes import known_shapes
@@ -40,7 +40,7 @@ def inspect_model(path: Path, passes: Sequence[Pass]) -> dict[str, Any]:
     return {
         "file": path.name,
         "bytes": sum(file.stat().st_size for file in files),
-        "gzip_bytes": gzip_bytes(file_chunks(files)),
+        "gzip_bytes": affordable_gzip(file_chunks(files), sum(file.stat().st_size for file in files)),
         "ir_version": graph.header.ir_version if graph.header is not None else None,
         "opsets": {domain or "": version for domain, version in graph.opsets},
         "operators": dict(
@@ -79,7 +79,8 @@ def _layer(weight: Weight, encoding: str, shapes: Known, passes: Sequence[Pass])
 def inspection_lines(found: Mapping[str, Any]) -> Iterator[str]:
     """The contents as lines of at most 80 columns: the layers with most bytes first."""
     opsets = ", ".join(f"{safe(domain) or 'opset'} {version}" for domain, version in found["opsets"].items())
-    yield f"{fit(found['file'], 40).rstrip()}: {size(found['bytes'])}, gzip {size(found['gzip_bytes'])}"
+    gzip = "" if found["gzip_bytes"] is None else f", gzip {size(found['gzip_bytes'])}"
+    yield f"{fit(found['file'], 40).rstrip()}: {size(found['bytes'])}{gzip}"
     count = "MACs unknown" if found["macs"] is None else f"{found['macs']:,} MACs"
     yield f"  {found['parameters']:,} parameters, {count}; IR {found['ir_version']}, {opsets}"
     common = [f"{count} {safe(name)}" for name, count in list(found["operators"].items())[:6]]

@@ -14,7 +14,7 @@ from graphshrink.ir.tensor import ExternalData, StringData
 from graphshrink.ir.weight import Weight, constants, weights
 from graphshrink.metrics.macs import Known, macs, operator_macs
 from graphshrink.metrics.output_error import OutputError
-from graphshrink.metrics.size import file_chunks, gzip_bytes, sha256
+from graphshrink.metrics.size import affordable_gzip, file_chunks, sha256
 from graphshrink.passing.base import Changed
 from graphshrink.passing.final import Verification
 from graphshrink.passing.pipeline import PassRecord
@@ -88,7 +88,7 @@ def _version(package: str) -> str | None:
 def _side(model: Model, shapes: Known) -> dict[str, Any]:
     return {
         "bytes": sum(path.stat().st_size for path in model.files),
-        "gzip_bytes": gzip_bytes(file_chunks(model.files)),
+        "gzip_bytes": affordable_gzip(file_chunks(model.files), sum(path.stat().st_size for path in model.files)),
         "sha256": sha256(model.files),
         "parameters": sum(
             weight.tensor.size for weight in weights(model.graph) if not isinstance(weight.tensor.data, StringData)
@@ -113,8 +113,9 @@ def _pass(record: PassRecord, size: int | None) -> dict[str, Any]:
 def _layers(facts: Facts) -> list[dict[str, Any]]:
     stored = {item.label: item for item in facts.stored}
     reasons = _reasons(record for record, _ in facts.records)
+    size = sum(path.stat().st_size for path in facts.after.files)
     return [
-        _layer(weight, stored.get(weight.label), facts.shapes, reasons.get(weight.label))
+        _layer(weight, stored.get(weight.label), facts.shapes, reasons.get(weight.label), size)
         for weight in weights(facts.after.graph)
     ]
 
@@ -129,10 +130,11 @@ def _reasons(records: Iterable[PassRecord]) -> dict[str, str]:
     return {label: "; ".join(texts) for label, texts in said.items()}
 
 
-def _layer(weight: Weight, stored: Stored | None, shapes: Known, reason: str | None) -> dict[str, Any]:
+def _layer(weight: Weight, stored: Stored | None, shapes: Known, reason: str | None, model_size: int) -> dict[str, Any]:
     counts = [operator_macs(use.graph, use.operator, shapes) for use in weight.uses] if shapes else []
     known = [count for count in counts if count is not None]
     text = isinstance(weight.tensor.data, StringData)
+    parts = (weight.tensor,) if stored is None else stored.parts
     return {
         "label": weight.label,
         "operators": sorted({use.operator.op_type for use in weight.uses}),
@@ -142,9 +144,7 @@ def _layer(weight: Weight, stored: Stored | None, shapes: Known, reason: str | N
         "encoding": "plain" if stored is None else stored.encoding,
         "plain_bytes": weight.tensor.nbytes if stored is None else stored.plain_bytes,
         "stored_bytes": weight.tensor.nbytes if stored is None else stored.stored_bytes,
-        "gzip_bytes": None
-        if text
-        else gzip_bytes(part.buffer for part in (stored.parts if stored is not None else (weight.tensor,))),
+        "gzip_bytes": None if text else affordable_gzip((part.buffer for part in parts), model_size),
         "done": reason,
     }
 

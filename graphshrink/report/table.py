@@ -24,8 +24,9 @@ def _headline(report: Mapping[str, Any], source: str) -> str:
     before, after = report["input"], report["output"]
     ratio = before["bytes"] / max(1, after["bytes"])
     change = f"{ratio:.2f} x smaller" if ratio >= 1 else f"{1 / ratio:.2f} x LARGER"
-    gzip = f"gzip {size(before['gzip_bytes'])} -> {size(after['gzip_bytes'])}"
-    line = f"{size(before['bytes'])} -> {size(after['bytes'])}, {change}; {gzip}"
+    line = f"{size(before['bytes'])} -> {size(after['bytes'])}, {change}"
+    if before["gzip_bytes"] is not None and after["gzip_bytes"] is not None:
+        line += f"; gzip {size(before['gzip_bytes'])} -> {size(after['gzip_bytes'])}"
     return f"{line}; {fit(source, WIDTH - len(line) - 2).rstrip()}" if len(line) < WIDTH - 12 else line
 
 

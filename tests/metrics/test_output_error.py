@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from graphshrink.ir.types import Array
 from graphshrink.metrics.output_error import OutputComparison, OutputError
 
 
@@ -226,3 +227,17 @@ def test_figures_are_plain_numbers() -> None:
 def test_arrays_that_do_not_lie_in_order() -> None:
     array = np.arange(12.0).reshape(3, 4).T
     assert compare(array, np.ascontiguousarray(array)).error == 0.0
+
+
+def test_a_sequence_of_tensors_may_come_as_an_array_of_arrays() -> None:
+    def sequence(*parts: list[int]) -> Array:
+        array = np.empty(len(parts), object)
+        for index, part in enumerate(parts):
+            array[index] = np.array(part, np.float32)
+        return array
+
+    same, other = OutputComparison(), OutputComparison()
+    same.add({"y": sequence([3, 4], [12])}, {"y": sequence([3, 4], [12])})
+    other.add({"y": sequence([3, 4], [12])}, {"y": sequence([3, 4], [25])})
+    assert same.worst == 0.0
+    assert other.worst == pytest.approx(1.0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from graphshrink.metrics.size import file_chunks, gzip_bytes, sha256
+from graphshrink.metrics.size import GZIP_UP_TO, affordable_gzip, file_chunks, gzip_bytes, sha256
 
 CONTENTS = [b"", b"a", b"abc" * 1000, np.random.default_rng(0).bytes(3_000_000), bytes(2_500_000)]
 
@@ -32,3 +32,8 @@ def test_files_are_read_one_after_the_other(tmp_path: Path) -> None:
     assert max(map(len, file_chunks(paths))) <= 1 << 20
     assert sha256(paths) == hashlib.sha256(whole).hexdigest()
     assert sha256([]) == hashlib.sha256().hexdigest()
+
+
+def test_gzip_is_measured_only_where_it_is_affordable() -> None:
+    assert affordable_gzip([b"a" * 1000], 1000) == gzip_bytes([b"a" * 1000])
+    assert affordable_gzip([b"a" * 1000], GZIP_UP_TO + 1) is None
