@@ -43,7 +43,7 @@ Shapes = Annotated[
     Parameter(name="--input-shape", help="NAME:1,3,224,224 to run an input of unknown size with.", **_LIST),
 ]
 Providers = Annotated[tuple[str, ...], Parameter(help="ONNX Runtime execution providers. [default: CPU]", **_LIST)]
-Quiet = Annotated[bool, Parameter(negative="", help="Print errors only.")]
+Quiet = Annotated[bool, Parameter(negative="", help="No summary and no progress.")]
 Debug = Annotated[bool, Parameter(negative="", help="Show tracebacks.")]
 _CPU = ("CPUExecutionProvider",)
 
@@ -61,7 +61,7 @@ def shrink(
         float | None,
         Parameter(help="Bound on every output's error ||Y'-Y|| / ||Y||. 0.1 with --calibration, else no bound."),
     ] = None,
-    encoding: Annotated[str, Parameter(help="How weights are stored: plain, fast or small.")] = "fast",
+    encoding: Annotated[str, Parameter(help="How weights are stored: plain, fast or small (today as fast).")] = "fast",
     include: Annotated[
         tuple[str, ...], Parameter(help="Only weights, operators or types that match this pattern.", **_LIST)
     ] = (),
@@ -74,7 +74,7 @@ def shrink(
     save_as_external_data: Annotated[
         bool, Parameter(negative="", help="Weights into a file of their own. Automatic above 1.5 GB.")
     ] = False,
-    dry_run: Annotated[bool, Parameter(negative="", help="Do everything, write nothing.")] = False,
+    dry_run: Annotated[bool, Parameter(negative="", help="Do everything, write no model.")] = False,
     verify: Annotated[bool, Parameter(help="Compare outputs with the original's in ONNX Runtime.")] = True,
     list_passes: Annotated[bool, Parameter(negative="", help="Show all passes with their options.")] = False,
     quiet: Quiet = False,
@@ -103,9 +103,13 @@ def shrink(
         providers,
         True if save_as_external_data else None,
         verify,
+        destination.name if destination is not None else "model.onnx",
     )
-    _expect_folder(destination)
-    _expect_folder(report)
+    if max_error is not None and not verify:
+        raise UsageError("--max-error bounds what --no-verify does not measure; leave one of them out")
+    for path in (destination, report):
+        _expect_writable(path)
+    _expect_distinct(report, {"IN": source, "OUT": destination, "--calibration": calibration})
     with _progress(quiet) as progress:
         compiled = compile_with(source, options, progress)
     if destination is not None and not dry_run:
@@ -130,7 +134,7 @@ def verify(
     *,
     calibration: Calibration = None,
     samples: Samples = 128,
-    max_error: Annotated[float | None, Parameter(help="Exit with 3 when an output's error is larger.")] = None,
+    max_error: Annotated[float, Parameter(help="Exit with 3 when an output's error is larger.")] = 0.1,
     seed: Seed = 0,
     input_shape: Shapes = (),
     providers: Providers = _CPU,
@@ -185,11 +189,11 @@ def expand(
     """Turn encoded weights back into ordinary initializers."""
     from graphshrink.onnx_io.expand import expand_model
 
-    _expect_folder(destination)
-    count = expand_model(source, destination, external=True if save_as_external_data else None)
+    _expect_writable(destination)
+    expanded = expand_model(source, destination, external=True if save_as_external_data else None)
     if not quiet:
-        sizes = f"{size(source.stat().st_size)} -> {size(destination.stat().st_size)}"
-        _print_lines([f"{sizes}; {count} weights decoded; wrote {safe(str(destination))}"])
+        sizes = f"{size(expanded.bytes_before)} -> {size(expanded.bytes_after)}"
+        _print_lines([f"{sizes}; {expanded.decoded} weights decoded; wrote {safe(str(destination))}"])
     return 0
 
 
@@ -207,7 +211,7 @@ def run(arguments: Sequence[str]) -> int:
         _close_stdout()
         return 0
     except KeyboardInterrupt:
-        _say("interrupted; nothing was written")
+        _say("interrupted")
         return _INTERRUPTED
     except GraphshrinkError as e:
         return _fail(str(e), e.exit_code, debug)
@@ -267,14 +271,24 @@ def _shapes(given: Sequence[str]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _expect_folder(path: Path | None) -> None:
+def _expect_writable(path: Path | None) -> None:
     """Say early, not after an hour of work, that a result could not be written."""
     if path is None:
         return
-    if path.is_dir():
-        raise UsageError(f"{path}: is a folder; give the path of a file")
-    if not path.resolve().parent.is_dir():
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path}: is a folder or a device; give the path of a file")
+    folder = path.resolve().parent
+    if not folder.is_dir():
         raise UsageError(f"{path.parent}: no such folder")
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"{path.parent}: no permission to write here")
+
+
+def _expect_distinct(report: Path | None, others: dict[str, Path | str | None]) -> None:
+    """A report must not take the place of a model or of its data."""
+    for name, other in others.items():
+        if report is not None and other is not None and report.resolve() == Path(other).resolve():
+            raise UsageError(f"--report {report}: is {name} as well; give the report a name of its own")
 
 
 def _progress(quiet: bool) -> "AbstractContextManager[Any]":
@@ -286,12 +300,13 @@ def _progress(quiet: bool) -> "AbstractContextManager[Any]":
 
 
 def _write_json(path: Path, content: Any) -> None:
-    """Whole or not at all."""
+    """Whole or not at all, through a link if the path is one."""
+    target = path.resolve()
     try:
-        with tempfile.NamedTemporaryFile("w", dir=path.resolve().parent, delete=False, encoding="utf-8") as file:
-            json.dump(content, file, indent=2)
-            file.write("\n")
-        Path(file.name).replace(path)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
+            written = Path(folder) / target.name
+            written.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            written.replace(target)
     except OSError as e:
         raise GraphshrinkError(f"{path}: cannot be written: {e.strerror or e}") from e
 

@@ -15,11 +15,13 @@ import onnx
 
 from graphshrink.calibration.sources import Source, split
 from graphshrink.encodings import Policy, Stored, encode_graph, policy_named
-from graphshrink.errors import InternalError, JudgeError, UsageError
+from graphshrink.errors import InternalError, JudgeError, ModelError, UsageError
 from graphshrink.ir.graph import Graph
-from graphshrink.ir.weight import Weight, weights
+from graphshrink.ir.tensor import ExternalData
+from graphshrink.ir.weight import Weight, constants, weights
 from graphshrink.metrics.size import sha256
 from graphshrink.onnx_io.emit import Staged, emit, stage
+from graphshrink.onnx_io.external import model_files
 from graphshrink.onnx_io.load import load
 from graphshrink.onnx_io.recheck import check_written
 from graphshrink.onnx_io.runtime import Runtime
@@ -30,7 +32,7 @@ from graphshrink.passing.final import Verification, verify_written
 from graphshrink.passing.judge import Judge
 from graphshrink.passing.pipeline import PassRecord, missed, run_passes
 from graphshrink.registry import passes_from
-from graphshrink.report.ledger import Facts, Model, build_report, model_files
+from graphshrink.report.ledger import Facts, Model, build_report
 from graphshrink.verify import Original, SampleRequest
 
 DEFAULT_PASSES: Final = "weight-sharing{bits=8}"
@@ -51,6 +53,7 @@ class Options:
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     external_data: bool | None = None
     verify: bool = True
+    file_name: str = "model.onnx"  # which external data is named after
 
     def as_dict(self) -> dict[str, Any]:
         """For the report."""
@@ -192,7 +195,8 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
     started = time.perf_counter()
     progress("loading", 0, 1)
     graph = load(model)
-    path = _as_file(model, folder)
+    _expect_matches(graph, options.selection)
+    path = _as_file(model, graph, folder)
     with Runtime(providers=options.providers) as runtime, Original(runtime, path) as original:
         judge = _judge(graph, original, options)
         context = Context(
@@ -201,7 +205,7 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
         shrunk, records = _run_passes(graph, options, context, judge)
         progress("encoding", 0, 1)
         encoded, stored = _encode(shrunk, options)
-        staged = stage(encoded, folder / "model.onnx", external=options.external_data, durable=False)
+        staged = stage(encoded, folder / options.file_name, external=options.external_data, durable=False)
         progress("verifying", 0, 1)
         check_written(staged.model, shrunk)
         verification = verify_written(judge, staged.model, shrunk, stored) if judge is not None else None
@@ -221,10 +225,21 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
     return Compiled(build_report(facts), list(facts.missed), shrunk, encoded, staged, options.external_data)
 
 
-def _as_file(model: ModelLike, folder: Path) -> Path:
+def _expect_matches(graph: Graph, selection: Selection) -> None:
+    """Raises: UsageError, if a pattern matches nothing: a typing error would compress what was to be protected."""
+    found = weights(graph)
+    for option, patterns in (("--include", selection.include), ("--exclude", selection.exclude)):
+        for pattern in patterns:
+            if not any(Selection(include=(pattern,)).refuses(weight) is None for weight in found):
+                raise UsageError(f"{option} {pattern!r}: matches no weight, operator or type; see graphshrink inspect")
+
+
+def _as_file(model: ModelLike, graph: Graph, folder: Path) -> Path:
     """The original as a file: where it is, or for a model in memory, in the temporary folder."""
     if not isinstance(model, onnx.ModelProto):
         return Path(model)
+    if any(isinstance(t.data, ExternalData) for _, scope in graph.scopes() for _, t in constants(scope)):
+        raise ModelError("the model has external data, which a model in memory cannot be asked for; give its path")
     path = folder / "original.onnx"
     path.write_bytes(model.SerializeToString())
     return path
@@ -253,8 +268,19 @@ def _run_passes(
     for index, step in enumerate(options.passes):
         graph, records = run_passes(graph, [step], context, judge)
         last = index == len(options.passes) - 1
-        done += [(record, None if last else emit(_encode(graph, options)[0]).ByteSize()) for record in records]
+        done += [(record, None if last else _written_size(_encode(graph, options)[0])) for record in records]
     return graph, done
+
+
+def _written_size(graph: Graph) -> int:
+    """Bytes that a graph takes in files, weights that still lie in external data included."""
+    outside = sum(
+        tensor.nbytes
+        for _, scope in graph.scopes()
+        for _, tensor in constants(scope)
+        if isinstance(tensor.data, ExternalData)
+    )
+    return emit(graph).ByteSize() + outside
 
 
 def _encode(graph: Graph, options: Options) -> tuple[Graph, list[Stored]]:
@@ -275,6 +301,8 @@ def _notes(shrunk: Graph, encoded: Graph, verification: Verification | None) -> 
         notes.append("nothing was verified (--no-verify)")
     elif verification.random:
         notes.append("outputs were compared on random inputs, which say little about real ones; give --calibration")
+    if verification is not None and not verification.held_out.says_something:
+        notes.append("the outputs were empty or not finite on these inputs: nothing could be compared")
     gone = sorted({info.name for info in shrunk.inputs} - {info.name for info in encoded.inputs})
     if gone:
         notes.append(

@@ -1,18 +1,20 @@
 """Comparing models by their outputs, side by side in ONNX Runtime."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from graphshrink.calibration.random_inputs import random_samples
 from graphshrink.calibration.ranges import input_ranges
-from graphshrink.calibration.samples import Indexed, Samples
+from graphshrink.calibration.samples import Indexed, Samples, evenly_spaced
 from graphshrink.calibration.sources import Source, open_samples
 from graphshrink.errors import CalibrationError, JudgeError
 from graphshrink.ir.graph import Graph
-from graphshrink.ir.types import Feeds
+from graphshrink.ir.types import Feeds, TensorSpec
 from graphshrink.metrics.output_error import OutputComparison, OutputError
 from graphshrink.onnx_io.load import load
 from graphshrink.onnx_io.runtime import Runtime, Session
@@ -76,11 +78,15 @@ class SampleRequest:
                 break
             tried.add(shapes)
             try:
-                session.run(samples[0])
+                outputs = session.run(samples[0])
             except JudgeError as e:
                 refusal = refusal or e
-            else:
+                continue
+            comparison = OutputComparison()
+            comparison.add(outputs, outputs)
+            if any(output.comparable for output in comparison.results().values()):
                 return samples
+            refusal = refusal or JudgeError("its outputs are empty or not finite")
         raise JudgeError(f"it does not run on random inputs; give --calibration, or --input-shape: {refusal}")
 
     def bound(self, given: float | None) -> float | None:
@@ -101,6 +107,11 @@ class Verdict:
     outputs: dict[str, OutputError]
     worst: float
     samples: int
+
+    @property
+    def says_something(self) -> bool:
+        """Whether anything could be compared: outputs that are empty, or NaN on both sides, prove nothing."""
+        return any(output.comparable for output in self.outputs.values())
 
 
 def compare_files(runtime: Runtime, expected: Path, actual: Path, samples: Samples) -> Verdict:
@@ -172,12 +183,20 @@ class Original:
         known = self._outputs.setdefault(id(samples), _Remembered(samples)).outputs
         if index in known:
             return known[index]
-        outputs = self.session.run(feeds)
+        outputs = self._run(feeds)
         size = sum(array.nbytes for array in outputs.values())
         if self._cached + size <= _CACHED_BYTES:
             known[index] = outputs
             self._cached += size
         return outputs
+
+    def _run(self, feeds: Feeds) -> Feeds:
+        """Run the original, in a new session where a candidate has taken the worker down with it."""
+        try:
+            return self.session.run(feeds)
+        except JudgeError:
+            self._session = None
+            return self.session.run(feeds)
 
     def close(self) -> None:
         """End the session."""
@@ -191,10 +210,20 @@ class Original:
         self.close()
 
 
-def first(samples: Samples, count: int) -> Samples:
-    """The first few samples."""
-    taken = min(count, len(samples))
-    return Indexed(taken, samples.__getitem__, f"first {taken} of {samples.description}")
+def some(samples: Samples, count: int) -> Samples:
+    """A few samples, evenly spaced."""
+    chosen = evenly_spaced(len(samples), count)
+    return Indexed(len(chosen), lambda index: samples[chosen[index]], f"{len(chosen)} of {samples.description}")
+
+
+def _usable(ranges: Mapping[str, tuple[int, int]], inputs: Sequence[TensorSpec]) -> dict[str, tuple[int, int]]:
+    """Ranges learned from the graph, as far as the types of the inputs can hold them: hints, never a reason to fail."""
+    usable: dict[str, tuple[int, int]] = {}
+    for spec in inputs:
+        if spec.name in ranges and spec.dtype.kind in "iu":
+            low, high = ranges[spec.name]
+            usable[spec.name] = (low, min(high, int(np.iinfo(spec.dtype).max)))
+    return usable
 
 
 def _numbered(samples: Samples) -> Iterator[tuple[int, Feeds]]:

@@ -1,18 +1,19 @@
 """weight-sharing: every weight becomes one of a few shared values."""
 
 import math
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, NamedTuple, Self
 
 import numpy as np
 
-from graphshrink.encodings import DECODE_BYTES, group_counts, most_distinct, stored_bytes, table_bytes
+from graphshrink.encodings import DECODE_BYTES, Policy, group_counts, most_distinct, stored_bytes, table_bytes
 from graphshrink.errors import UsageError
 from graphshrink.ir import edit
 from graphshrink.ir.graph import Graph
+from graphshrink.ir.tensor import Tensor
 from graphshrink.ir.types import Array
+from graphshrink.ir.weight import Weight
 from graphshrink.ops import output_axis
 from graphshrink.passing.base import Changed, Context, Layer, Outcome, Pass, PassResult, Skipped
 from graphshrink.solvers.kmeans import cluster_rows
@@ -20,6 +21,7 @@ from graphshrink.solvers.kmeans import cluster_rows
 _ZEROS_KEPT: Final = 0.05
 """Share of exact zeros in a group from which zero is one of its shared values: somebody pruned it."""
 
+_TOO_SMALL: Final = "too small to gain from sharing"
 _CHUNK: Final = 1 << 18  # weights: small beside any tensor for which memory matters
 _PROBE_VALUES, _PROBE_ROW = 1 << 18, 1 << 13  # how much of a tensor, and at least of a group, is tried out
 _MARGIN: Final = 0.01  # bits a weight that a finer division has to be worth; below it is the noise of trying out
@@ -50,7 +52,7 @@ class WeightSharing(Pass):
        `granularity`. `auto` takes the division that lowers the error by more than its extra codebooks would if they
        were spent on more bits: halving the error's standard deviation is worth one bit a weight.
     2. A tensor that already has few enough values stays as it is, so the pass may be repeated.
-    3. Exact zeros of pruned weights stay exact zeros.
+    3. Exact zeros of pruned weights (from 5 % of a group on) stay exact zeros.
     4. A tensor so small that its codebook would outweigh the gain is left alone.
 
     Attributes:
@@ -71,6 +73,14 @@ class WeightSharing(Pass):
             choices = "auto, tensor, channel, or a number of channels"
             raise UsageError(f"weight-sharing: granularity={self.granularity!r} is none of {choices}")
 
+    def refuses(self, weight: Weight, policy: Policy) -> str | None:
+        """Weights that are empty, too small to gain, or not finite."""
+        if weight.tensor.size == 0:
+            return "empty"
+        if policy != "plain" and _gain(weight.tensor, self.bits) <= 0:
+            return _TOO_SMALL
+        return None if _all_finite(weight.array) else "holds NaN or infinity, which is stored exactly"
+
     def gentler(self) -> Self | None:
         """One more bit, up to 8."""
         return replace(self, bits=self.bits + 1) if self.bits < 8 else None
@@ -82,14 +92,12 @@ class WeightSharing(Pass):
 
 def _run(settings: WeightSharing, graph: Graph, context: Context) -> PassResult:
     candidates, result = context.layers(graph, settings)
-    gains = _Gains(candidates)
     layers: list[Layer[WeightSharing]] = []
     for layer in candidates:
-        refusal = _refusal(layer, gains, context)
-        if refusal is None:
+        if context.policy == "plain" or _pays_with_its_table(layer, candidates):
             layers.append(layer)
         else:
-            result.layers[layer.weight.label] = Skipped(refusal)
+            result.layers[layer.weight.label] = Skipped(_TOO_SMALL)
     for layer, (outcome, array) in zip(layers, context.map(settings.name, _share, layers), strict=True):
         result.layers[layer.weight.label] = outcome
         if array is not None:
@@ -97,37 +105,22 @@ def _run(settings: WeightSharing, graph: Graph, context: Context) -> PassResult:
     return result
 
 
-class _Gains:
-    """What sharing saves at best, for a layer, and for all layers of the same number of bits together."""
-
-    def __init__(self, layers: list[Layer[WeightSharing]]) -> None:
-        self._all: Counter[int] = Counter()
-        for layer in layers:
-            self._all[layer.settings.bits] += max(0, self.of(layer))
-
-    @staticmethod
-    def of(layer: Layer[WeightSharing]) -> int:
-        """Bytes that one layer saves, without what it shares with others."""
-        tensor = layer.weight.tensor
-        itemsize = tensor.nbytes // max(1, tensor.size)
-        return tensor.nbytes - stored_bytes(tensor.size, 1, 1 << layer.settings.bits, itemsize) - DECODE_BYTES
-
-    def pay(self, layer: Layer[WeightSharing]) -> bool:
-        """Whether anything is saved."""
-        bits = layer.settings.bits
-        return self.of(layer) > 0 and self._all[bits] > table_bytes(1 << bits)
+def _gain(tensor: Tensor, bits: int) -> int:
+    """Bytes that sharing saves at best, without the tables that layers of the same number of bits have in common."""
+    itemsize = tensor.nbytes // max(1, tensor.size)
+    return tensor.nbytes - stored_bytes(tensor.size, 1, 1 << bits, itemsize) - DECODE_BYTES
 
 
-def _refusal(layer: Layer[WeightSharing], gains: _Gains, context: Context) -> str | None:
-    tensor = layer.weight.tensor
-    if tensor.size == 0:
-        return "empty"
-    if context.policy != "plain" and not gains.pay(layer):
-        return f"too small to gain from sharing ({tensor.size} weights)"
-    flat = tensor.array.reshape(-1)
-    if not all(np.isfinite(flat[start : start + _CHUNK]).all() for start in range(0, flat.size, _CHUNK)):
-        return "holds NaN or infinity, which is stored exactly"
-    return None
+def _pays_with_its_table(layer: Layer[WeightSharing], layers: list[Layer[WeightSharing]]) -> bool:
+    """Whether all layers of as many bits together save more than their common tables take."""
+    bits = layer.settings.bits
+    together = sum(_gain(other.weight.tensor, bits) for other in layers if other.settings.bits == bits)
+    return together > table_bytes(1 << bits)
+
+
+def _all_finite(array: Array) -> bool:
+    flat = array.reshape(-1)
+    return all(np.isfinite(flat[start : start + _CHUNK]).all() for start in range(0, flat.size, _CHUNK))
 
 
 def _share(layer: Layer[WeightSharing]) -> tuple[Outcome, Array | None]:

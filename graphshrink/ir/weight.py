@@ -82,13 +82,30 @@ def weights(graph: Graph) -> list[Weight]:
     Initializers come first, then Constant operators, then those of nested graphs and of functions.
     """
     functions = {f.key: f for f in graph.header.functions} if graph.header is not None else {}
+    named = _named_elsewhere(graph)
     found: list[Weight] = []
     for path, scope in graph.scopes():
         for name, tensor in constants(scope):
             label = f"{path}/{name}" if path else name
             uses, exposed = _trace(scope, name, functions)
+            if name in named:
+                exposed = named[name]
             found.append(Weight(scope, name, label, tensor, uses, exposed or _overridable(scope, name)))
     return found
+
+
+def _named_elsewhere(graph: Graph) -> dict[str, str]:
+    """Values that parts of the file beside its graphs refer to by name, with who does."""
+    named: dict[str, str] = {}
+    for _, scope in graph.scopes():
+        for annotation in scope.annotations:
+            named |= {name: "a quantisation annotation names it" for _, name in annotation.parameters}
+    for training in graph.header.training if graph.header is not None else ():
+        names = {name for pair in (*training.initialization_binding, *training.update_binding) for name in pair}
+        for part in (training.initialization, training.algorithm):
+            names |= set(part.captured()) if part is not None else set()
+        named |= dict.fromkeys(names, "training information names it")
+    return named
 
 
 def constants(graph: Graph) -> Iterator[tuple[str, Tensor]]:

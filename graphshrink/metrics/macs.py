@@ -24,6 +24,11 @@ def macs(graph: Graph, shapes: Known) -> dict[int, int]:
     return {number: count for number, count in found.items() if count > 0}
 
 
+def shapes_in(graph: Graph, shapes: Known) -> Known:
+    """What is known of the shapes in a scope, given those of the main graph: elsewhere the same names mean other values."""
+    return shapes if graph.header is not None else {}
+
+
 def operator_macs(graph: Graph, operator: Operator, shapes: Known) -> int | None:
     """MACs of one operator; None where it is not known to have any, or a shape is missing."""
     rule = rule_of(operator)

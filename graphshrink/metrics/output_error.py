@@ -42,6 +42,7 @@ class OutputError:
         top1_agreement: share of rows with the same largest element, for floating outputs that look like a classifier's:
             rank 2 and a last axis of 2 to 100,000 in every sample; else None.
         elements: number of compared elements.
+        comparable: how many of these say something: all but floating ones that are not finite on both sides.
         samples: number of samples.
         note: why the outputs could not be compared, the first reason met; None when they could. The other figures are
             of what could.
@@ -55,6 +56,7 @@ class OutputError:
     agreement: float | None
     top1_agreement: float | None
     elements: int
+    comparable: int
     samples: int
     note: str | None
 
@@ -92,6 +94,7 @@ class _Sums:
     Attributes:
         samples: samples met.
         floats: floating elements; None until there is a floating leaf.
+        finite: how many of these are finite on both sides.
         noise: sum of squared differences.
         signal: sum of squares of the expected values, here and below where both sides are finite.
         power: sum of squares of the actual values.
@@ -107,6 +110,7 @@ class _Sums:
 
     samples: int = 0
     floats: int | None = None
+    finite: int = 0
     noise: float = 0.0
     signal: float = 0.0
     power: float = 0.0
@@ -160,6 +164,7 @@ class _Sums:
             same = (expected == actual) | (np.isnan(expected) & np.isnan(actual))
             self.broken = self.broken or not bool((same | finite).all())
             expected, actual = expected[finite], actual[finite]
+        self.finite += expected.size
         with np.errstate(over="ignore", invalid="ignore"):  # squares of 1e200; `result` says infinite then
             difference = actual - expected
             self.noise += float(np.add.reduce(difference * difference))  # not np.dot: BLAS sums in an order of its own
@@ -198,6 +203,7 @@ class _Sums:
             agreement=agreement,
             top1_agreement=_share(self.rows_equal, self.rows) if self.rows else None,
             elements=(self.floats or 0) + (self.discrete or 0),
+            comparable=self.finite + (self.discrete or 0),
             samples=self.samples,
             note=self.note,
         )

@@ -91,8 +91,8 @@ def stage(graph: Graph, destination: Path, *, external: bool | None = None, dura
     """
     try:
         destination = destination.resolve()
-        if destination.is_dir():
-            raise GraphshrinkError(f"{destination}: is a folder; name the file to be written")
+        if destination.exists() and not destination.is_file():
+            raise GraphshrinkError(f"{destination}: is a folder or a device; name the file to be written")
         folder = Path(tempfile.mkdtemp(prefix=f".{destination.name}.", dir=destination.parent))
     except OSError as e:
         raise GraphshrinkError(f"{destination.parent}: cannot write here: {e.strerror or e}") from e

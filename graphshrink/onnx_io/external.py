@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from graphshrink.errors import ModelError
+from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import ExternalData
+from graphshrink.ir.weight import constants
 
 ALIGNMENT: Final = 4096
 """Where tensors start in a data file, so that runtimes can map them."""
@@ -135,3 +137,14 @@ def flush_folders(folders: Iterable[Path]) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def model_files(graph: Graph, path: Path) -> tuple[Path, ...]:
+    """The model file and its external data."""
+    data = {
+        tensor.data.path
+        for _, scope in graph.scopes()
+        for _, tensor in constants(scope)
+        if isinstance(tensor.data, ExternalData) and tensor.data.path is not None
+    }
+    return (path, *sorted(data))

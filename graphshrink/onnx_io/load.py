@@ -59,6 +59,9 @@ def load_as_stored(model: str | os.PathLike[str] | onnx.ModelProto) -> Graph:
     """`load` without lifting encoded weights and without checking the graph."""
     try:
         if isinstance(model, onnx.ModelProto):
+            known = onnx.ModelProto()
+            known.CopyFrom(model)
+            _expect_known_fields(known)
             return read_model(model, Source())
         return read_model(*_parse(Path(model)))
     except ModelError as e:
@@ -96,9 +99,18 @@ def _parse(path: Path) -> tuple[onnx.ModelProto, Source]:
         found, rest = split(content)
         proto.ParseFromString(rest)
         source = Source(path.parent, found.resolve)
+    _expect_known_fields(proto)
     if not proto.HasField("graph"):
         raise ModelError("holds no graph: not an ONNX model")
     return proto, source
+
+
+def _expect_known_fields(proto: onnx.ModelProto) -> None:
+    """Raises: ModelError, if the file is of a newer ONNX, parts of which would be lost; takes them out to find out."""
+    size = proto.ByteSize()
+    proto.DiscardUnknownFields()
+    if proto.ByteSize() != size:
+        raise ModelError(f"holds fields that onnx {onnx.__version__} does not know; install a newer onnx")
 
 
 def _expect_model_file(path: Path) -> int:

@@ -4,23 +4,30 @@ Each layer's own harm is measured by changing it alone. Errors of different laye
 squares add up; the layers with the largest share get a milder setting first, and are left alone when none is left.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from graphshrink.errors import JudgeError
 from graphshrink.ir import edit
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.weight import weights
 from graphshrink.passing.base import Context, Pass, PassResult
 from graphshrink.passing.judge import Judge
 
-_ROUNDS: Final = 8
+_ROUNDS: Final = 12
 _PROBES: Final = 8  # samples to measure one layer's harm on
 _MARGIN: Final = 0.9  # aim below the bound, as the sum is an estimate
 _MILDER_SHARE: Final = 1 / 4  # of the squared error is left, as after one more bit; corrected by what is measured
+_FLOOR: Final = 1e-3  # of the bound: the least harm that a layer is credited with, since a few samples may not show it
+
+Attempt = Callable[[Context], tuple[Graph, PassResult]]
+"""Runs the pass in a given context on a copy of the graph, and checks what comes out."""
 
 
 def back_off(
-    before: Graph, after: Graph, step: Pass, result: PassResult, context: Context, judge: Judge
+    before: Graph, after: Graph, step: Pass, result: PassResult, context: Context, judge: Judge, attempt: Attempt
 ) -> tuple[Graph, PassResult, float] | None:
     """Find settings with which a pass stays within the bound.
 
@@ -31,31 +38,32 @@ def back_off(
         result: what it did.
         context: what it was given.
         judge: measures, and holds the bound.
+        attempt: runs the pass anew.
 
     Returns:
         The graph, what was done, and its error; None if nothing is left of the pass.
     """
-    assert judge.bound is not None
-    harm = _harm(before, after, result.changed, context, judge)
+    target = math.inf if judge.bound is None else (_MARGIN * judge.bound) ** 2
+    floor = 0.0 if judge.bound is None else (_FLOOR * judge.bound) ** 2
+    harm = _harm(before, after, result.changed, context, judge.probing(_PROBES), floor)
     milder: dict[str, Pass | None] = {}
-    for round_number in range(_ROUNDS):
-        _soften(harm, milder, step, (_MARGIN * judge.bound) ** 2)
-        context.progress(f"{step.name}: backing off", round_number, _ROUNDS)
-        graph = before.copy()
-        result = step.run(graph, replace(context, milder=milder))
+    for done in range(_ROUNDS):
+        _soften(harm, milder, step, target)
+        context.progress(f"{step.name}: backing off", done, _ROUNDS)
+        graph, result = attempt(replace(context, milder=milder))
         if not result.changed:
             return None
         error = judge.error(graph)
         if judge.allows(error):
             return graph, result, error
-        predicted = sum(harm.values())
-        correction = error**2 / predicted if 0 < predicted < error**2 < float("inf") else 4.0
-        harm = {label: square * correction for label, square in harm.items()}
+        _correct(harm, milder, step, error)
     return None
 
 
-def _harm(before: Graph, after: Graph, labels: list[str], context: Context, judge: Judge) -> dict[str, float]:
-    """Squared error of the outputs when one layer alone is changed."""
+def _harm(
+    before: Graph, after: Graph, labels: list[str], context: Context, judge: Judge, floor: float
+) -> dict[str, float]:
+    """Squared error of the outputs when one layer alone is changed; infinite where the model does not even run."""
     new = {weight.label: weight.tensor for weight in weights(after)}
     harm: dict[str, float] = {}
     for done, label in enumerate(labels):
@@ -63,14 +71,38 @@ def _harm(before: Graph, after: Graph, labels: list[str], context: Context, judg
         trial = before.copy()
         place = next(weight for weight in weights(trial) if weight.label == label)
         edit.set_constant(place.graph, place.name, new[label])
-        harm[label] = judge.error(trial, samples=_PROBES) ** 2
+        try:
+            harm[label] = max(floor, judge.error(trial) ** 2)
+        except JudgeError:
+            harm[label] = math.inf
     return harm
 
 
 def _soften(harm: dict[str, float], milder: dict[str, Pass | None], step: Pass, target: float) -> None:
-    """Give the worst layers milder settings until the sum of squares should be on target; changes both dictionaries."""
-    while sum(harm.values()) > target:
-        worst = max(harm, key=harm.__getitem__)
-        now = milder.get(worst, step)
-        milder[worst] = now.gentler() if now is not None else None
-        harm[worst] = harm[worst] * _MILDER_SHARE if milder[worst] is not None and harm[worst] < float("inf") else 0.0
+    """Give the worst layers milder settings until the sum of squares should be on target; changes both dictionaries.
+
+    A layer that breaks the outputs altogether is left alone at once.
+    """
+    while (total := sum(harm.values())) > target or not math.isfinite(total):
+        _one_milder(max(harm, key=harm.__getitem__), harm, milder, step)
+
+
+def _one_milder(label: str, harm: dict[str, float], milder: dict[str, Pass | None], step: Pass) -> None:
+    now = milder.get(label, step)
+    milder[label] = now.gentler() if now is not None and math.isfinite(harm[label]) else None
+    if milder[label] is None:
+        del harm[label]
+    else:
+        harm[label] *= _MILDER_SHARE
+
+
+def _correct(harm: dict[str, float], milder: dict[str, Pass | None], step: Pass, error: float) -> None:
+    """Learn from an error that is still too large: scale the estimates to it, or doubt every layer where that fails."""
+    predicted = sum(harm.values())
+    if math.isfinite(error) and 0 < predicted < error**2:
+        for label in harm:
+            harm[label] *= error**2 / predicted
+        return
+    # Some layer does more harm than was seen: one step for the worse half of those that are left, so that this ends.
+    for label in sorted(harm, key=harm.__getitem__, reverse=True)[: -(-len(harm) // 2)]:
+        _one_milder(label, harm, milder, step)

@@ -93,6 +93,7 @@ class Selection:
         """Why a weight is not selected, or None if it is."""
         names = [
             weight.label,
+            weight.name,
             *(use.operator.name or "" for use in weight.uses),
             *(use.operator.op_type for use in weight.uses),
         ]

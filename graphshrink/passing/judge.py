@@ -1,15 +1,16 @@
 """What the manager asks after every pass: how far is this graph from the original?"""
 
+import math
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from graphshrink.calibration.samples import Samples
 from graphshrink.ir.graph import Graph
 from graphshrink.onnx_io.emit import save
-from graphshrink.verify import Original, Verdict, first
+from graphshrink.verify import Original, Verdict, some
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +33,18 @@ class Judge:
     random: bool = False
     description: str = ""
 
-    def error(self, graph: Graph, *, samples: int | None = None) -> float:
-        """The worst output error of a graph with its weights plain, on the held-out samples or the first few of them.
+    def error(self, graph: Graph) -> float:
+        """The worst output error of a graph with its weights plain, on the held-out samples.
 
         Raises:
             JudgeError: the graph does not run.
         """
-        chosen = self.held_out if samples is None else first(self.held_out, samples)
         with written(graph) as path:
-            return self.original.compare(path, chosen).worst
+            return self.original.compare(path, self.held_out).worst
+
+    def probing(self, count: int) -> "Judge":
+        """The same judge with a few of the held-out samples, for looking at many graphs."""
+        return replace(self, held_out=some(self.held_out, count))
 
     def verdicts(self, path: Path) -> tuple[Verdict, Verdict]:
         """A written model on the samples to fit and on those held out."""
@@ -48,8 +52,8 @@ class Judge:
         return (held_out if self.fit is self.held_out else self.original.compare(path, self.fit)), held_out
 
     def allows(self, error: float) -> bool:
-        """Whether an error is within the bound; NaN and infinity never are."""
-        return self.bound is None or error <= self.bound
+        """Whether an error is finite and within the bound."""
+        return math.isfinite(error) and (self.bound is None or error <= self.bound)
 
 
 @contextmanager

@@ -70,12 +70,16 @@ def _run_one(
         }
         return before, record(PassResult(layers), None, rolled_back=reason)
 
-    after = before.copy()
-    result = step.run(after, context)
-    try:
-        check(after)
-    except ModelError as e:
-        raise InternalError(f"{step.name} broke the graph: {e}") from e
+    def attempt(given: Context) -> tuple[Graph, PassResult]:
+        graph = before.copy()
+        outcome = step.run(graph, given)
+        try:
+            check(graph)
+        except ModelError as e:
+            raise InternalError(f"{step.name} broke the graph: {e}") from e
+        return graph, outcome
+
+    after, result = attempt(context)
     if judge is None or not result.changed:
         return after, record(result, None)
     context.progress(f"{step.name}: comparing outputs", 0, 1)
@@ -83,13 +87,12 @@ def _run_one(
         error = judge.error(after)
         if judge.allows(error):
             return after, record(result, error)
-        softened = back_off(before, after, step, result, context, judge)
+        softened = back_off(before, after, step, result, context, judge, attempt)
     except JudgeError as e:
         return undo(result, f"its result does not run: {e}")
     if softened is None:
-        return undo(
-            result, f"output error {error:.3g} is above the bound {judge.bound:g}, and milder settings did not help"
-        )
+        bound = "no number" if judge.bound is None else f"above the bound {judge.bound:g}"
+        return undo(result, f"output error {error:.3g} is {bound}, and milder settings did not help")
     graph, result, error = softened
     return graph, record(result, error, backed_off=True)
 

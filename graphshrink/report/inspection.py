@@ -11,14 +11,14 @@ from graphshrink.encodings import lift
 from graphshrink.ir.check import check
 from graphshrink.ir.tensor import StringData
 from graphshrink.ir.weight import Weight, weights
-from graphshrink.metrics.macs import Known, macs, operator_macs
+from graphshrink.metrics.macs import Known, macs, operator_macs, shapes_in
 from graphshrink.metrics.size import affordable_gzip, file_chunks
+from graphshrink.onnx_io.external import model_files
 from graphshrink.onnx_io.load import load_as_stored
 from graphshrink.onnx_io.runtime import Runtime
 from graphshrink.onnx_io.shapes import known_shapes
 from graphshrink.ops import why_not_a_weight
 from graphshrink.passing.base import Pass
-from graphshrink.report.ledger import model_files
 from graphshrink.report.text import bar, fit, safe, size
 
 _SHOWN: Final = 20  # layers in the table
@@ -58,7 +58,7 @@ def inspect_model(path: Path, passes: Sequence[Pass]) -> dict[str, Any]:
 def _layer(weight: Weight, encoding: str, shapes: Known, passes: Sequence[Pass]) -> dict[str, Any]:
     reason = why_not_a_weight(weight)
     refusals = {step.name: reason or step.refuses(weight, "fast") for step in passes}
-    counts = [operator_macs(use.graph, use.operator, shapes) for use in weight.uses]
+    counts = [operator_macs(use.graph, use.operator, shapes_in(use.graph, shapes)) for use in weight.uses]
     return {
         "label": weight.label,
         "operators": sorted({use.operator.op_type for use in weight.uses}),

@@ -10,9 +10,9 @@ from typing import Any, Final, cast
 
 from graphshrink.encodings import Stored
 from graphshrink.ir.graph import Graph
-from graphshrink.ir.tensor import ExternalData, StringData
-from graphshrink.ir.weight import Weight, constants, weights
-from graphshrink.metrics.macs import Known, macs, operator_macs
+from graphshrink.ir.tensor import SparseTensor, StringData
+from graphshrink.ir.weight import Weight, weights
+from graphshrink.metrics.macs import Known, macs, operator_macs, shapes_in
 from graphshrink.metrics.output_error import OutputError
 from graphshrink.metrics.size import affordable_gzip, file_chunks, sha256
 from graphshrink.passing.base import Changed
@@ -67,17 +67,6 @@ def build_report(facts: Facts) -> dict[str, Any]:
     return ready
 
 
-def model_files(graph: Graph, path: Path) -> tuple[Path, ...]:
-    """The model file and its external data."""
-    data = {
-        tensor.data.path
-        for _, scope in graph.scopes()
-        for _, tensor in constants(scope)
-        if isinstance(tensor.data, ExternalData) and tensor.data.path is not None
-    }
-    return (path, *sorted(data))
-
-
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
@@ -89,7 +78,8 @@ def _side(model: Model, shapes: Known) -> dict[str, Any]:
     return {
         "bytes": sum(path.stat().st_size for path in model.files),
         "gzip_bytes": affordable_gzip(file_chunks(model.files), sum(path.stat().st_size for path in model.files)),
-        "sha256": sha256(model.files),
+        "sha256": sha256(model.files[:1]),
+        "data_sha256": [sha256([data]) for data in model.files[1:]],
         "parameters": sum(
             weight.tensor.size for weight in weights(model.graph) if not isinstance(weight.tensor.data, StringData)
         ),
@@ -114,10 +104,35 @@ def _layers(facts: Facts) -> list[dict[str, Any]]:
     stored = {item.label: item for item in facts.stored}
     reasons = _reasons(record for record, _ in facts.records)
     size = sum(path.stat().st_size for path in facts.after.files)
-    return [
+    return _sparse_layers(facts.after.graph) + [
         _layer(weight, stored.get(weight.label), facts.shapes, reasons.get(weight.label), size)
         for weight in weights(facts.after.graph)
     ]
+
+
+def _sparse_layers(graph: Graph) -> list[dict[str, Any]]:
+    """Sparse initializers: no pass or encoding touches them yet, and nothing may be missing from the ledger."""
+    return [
+        {
+            "label": f"{path}/{value.name}" if path else value.name,
+            "operators": sorted({scope.operator(use.operator).op_type for use in scope.uses(value.name)}),
+            "shape": list(value.constant.dims),
+            "parameters": math.prod(value.constant.dims),
+            "macs": None,
+            "encoding": "sparse",
+            "plain_bytes": _sparse_bytes(value.constant),
+            "stored_bytes": _sparse_bytes(value.constant),
+            "gzip_bytes": None,
+            "done": "left alone: a sparse initializer",
+        }
+        for path, scope in graph.scopes()
+        for value in scope.initializers()
+        if isinstance(value.constant, SparseTensor)
+    ]
+
+
+def _sparse_bytes(tensor: SparseTensor) -> int:
+    return sum(part.nbytes for part in (tensor.values, tensor.indices) if part is not None)
 
 
 def _reasons(records: Iterable[PassRecord]) -> dict[str, str]:
@@ -131,7 +146,7 @@ def _reasons(records: Iterable[PassRecord]) -> dict[str, str]:
 
 
 def _layer(weight: Weight, stored: Stored | None, shapes: Known, reason: str | None, model_size: int) -> dict[str, Any]:
-    counts = [operator_macs(use.graph, use.operator, shapes) for use in weight.uses] if shapes else []
+    counts = [operator_macs(use.graph, use.operator, shapes_in(use.graph, shapes)) for use in weight.uses]
     known = [count for count in counts if count is not None]
     text = isinstance(weight.tensor.data, StringData)
     parts = (weight.tensor,) if stored is None else stored.parts
