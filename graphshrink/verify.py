@@ -64,9 +64,7 @@ class SampleRequest:
         """
         if self.source is not None:
             return open_samples(self.source, session.inputs, limit=self.limit)
-        ranges = {
-            name: limits for name, limits in input_ranges(graph).items() if name in {i.name for i in session.inputs}
-        }
+        ranges = _usable(input_ranges(graph), session.inputs)
         refusal: JudgeError | None = None
         tried: set[tuple[tuple[int, ...], ...]] = set()
         for free in _FREE_SIZES:

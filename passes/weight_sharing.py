@@ -24,6 +24,9 @@ _ZEROS_KEPT: Final = 0.05
 _TOO_SMALL: Final = "too small to gain from sharing"
 _CHUNK: Final = 1 << 18  # weights: small beside any tensor for which memory matters
 _PROBE_VALUES, _PROBE_ROW = 1 << 18, 1 << 13  # how much of a tensor, and at least of a group, is tried out
+_PROBE_ENTRIES: Final = (
+    16  # at most: how much finer groups gain hardly depends on how many values there are (Panter, Dite 1951)
+)
 _MARGIN: Final = 0.01  # bits a weight that a finer division has to be worth; below it is the noise of trying out
 
 
@@ -163,7 +166,7 @@ def _choose(array: Array, axis: int | None, settings: WeightSharing) -> Grouping
             return _already(grouping, settings)
     best, worth = groupings[0][0], _MARGIN
     for grouping, spent in groupings[1:]:
-        gained = _gained(array, grouping, 1 << settings.bits)
+        gained = _gained(array, grouping, min(_PROBE_ENTRIES, 1 << settings.bits))
         if gained - spent > worth:
             best, worth = grouping, gained - spent
     return best

@@ -9,7 +9,8 @@ import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -36,21 +37,31 @@ class Lifted:
     encoding: str
 
 
-def lift(graph: Graph) -> list[Lifted]:
+Intern: TypeAlias = Callable[[str, str, Array], Array]
+"""Given the path of a scope, a name and the decoded weight: the array to keep, an equal one that exists already."""
+
+_Keep: TypeAlias = Callable[[str, Array], Array]
+
+
+def lift(graph: Graph, intern: Intern = lambda path, name, array: array) -> list[Lifted]:
     """Turn every decode subgraph of a model into a plain weight of the same name; the graph is changed in place.
+
+    Args:
+        graph: a main graph.
+        intern: may give an equal array for a decoded one, so that large models need not be in memory twice.
 
     Raises:
         ModelError: a decode subgraph is damaged and computes no tensor.
     """
-    return [lifted for _, scope in graph.scopes() for lifted in _lift_scope(scope)]
+    return [lifted for path, scope in graph.scopes() for lifted in _lift_scope(scope, partial(intern, path))]
 
 
-def _lift_scope(scope: Graph) -> list[Lifted]:
+def _lift_scope(scope: Graph, keep: _Keep) -> list[Lifted]:
     marked = _marked(scope)
     if not marked:
         return []
     needed = _needed(scope, marked)
-    decoded = _decode(scope, needed, marked)
+    decoded = _decode(scope, needed, marked, keep)
     anchors = _anchors(scope, needed)
     operators = {number: scope.operator(number) for number in needed if scope.operator(number).outputs[0] in decoded}
     edit.remove_operators(scope, operators)
@@ -101,7 +112,7 @@ def _needed(scope: Graph, marked: Collection[str]) -> list[int]:
     return needed[::-1]
 
 
-def _decode(scope: Graph, needed: Sequence[int], marked: Collection[str]) -> dict[str, Array]:
+def _decode(scope: Graph, needed: Sequence[int], marked: Collection[str], keep: _Keep) -> dict[str, Array]:
     """The marked values that can be computed, in file order."""
     operators = [scope.operator(number) for number in needed]
     tensors = _constants(scope, operators)
@@ -119,8 +130,9 @@ def _decode(scope: Graph, needed: Sequence[int], marked: Collection[str]) -> dic
         if len(inputs) == len(operator.inputs):
             array, spent = _compute(operator, inputs, budget)
             budget -= spent
+            name = operator.outputs[0]
             if array is not None:
-                known[operator.outputs[0]] = array
+                known[name] = keep(name, array) if name in marked else array
         uses.subtract(operator.inputs)
         for name in {name for name in operator.inputs if uses[name] == 0 and name not in marked}:
             known.pop(name, None)

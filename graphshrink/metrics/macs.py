@@ -25,7 +25,7 @@ def macs(graph: Graph, shapes: Known) -> dict[int, int]:
 
 
 def shapes_in(graph: Graph, shapes: Known) -> Known:
-    """What is known of the shapes in a scope, given those of the main graph: elsewhere the same names mean other values."""
+    """What is known of shapes in a scope, given those of the main graph; elsewhere the same names mean other values."""
     return shapes if graph.header is not None else {}
 
 

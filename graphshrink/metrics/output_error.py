@@ -252,9 +252,10 @@ def _leaves(value: object, path: str = "") -> Iterator[tuple[str, Array | None]]
 
 def _is_sequence(value: object) -> bool:
     """Whether this is an array of arrays, which stands for a sequence of tensors, and not one of strings."""
-    return (
-        isinstance(value, np.ndarray) and value.dtype == object and any(isinstance(v, np.ndarray) for v in value.flat)
-    )
+    if not isinstance(value, np.ndarray):
+        return False
+    array = cast("Array", value)
+    return array.dtype == object and any(isinstance(part, np.ndarray) for part in array.reshape(-1).tolist())
 
 
 def _plain(array: Array) -> Array:

@@ -6,11 +6,15 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from graphshrink.calibration.samples import Samples
 from graphshrink.ir.graph import Graph
+from graphshrink.ir.weight import constants
 from graphshrink.onnx_io.emit import save
 from graphshrink.verify import Original, Verdict, some
+
+_EXTERNAL_FROM: Final = 50_000_000  # bytes of weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +62,13 @@ class Judge:
 
 @contextmanager
 def written(graph: Graph) -> Generator[Path]:
-    """A graph as a model file that exists for a moment."""
+    """A graph as a model file that exists for a moment; large weights go beside it, which takes no copy in memory."""
     with tempfile.TemporaryDirectory(prefix="graphshrink-") as folder:
         path = Path(folder) / "model.onnx"
-        save(graph, path, durable=False)
+        save(graph, path, external=_is_large(graph), durable=False)
         yield path
+
+
+def _is_large(graph: Graph) -> bool:
+    sizes = (tensor.nbytes for _, scope in graph.scopes() for _, tensor in constants(scope))
+    return sum(sizes) > _EXTERNAL_FROM

@@ -32,6 +32,7 @@ def test_the_figures_of_floats() -> None:
         agreement=None,
         top1_agreement=None,
         elements=2,
+        comparable=2,
         samples=1,
         note=None,
     )

@@ -314,14 +314,14 @@ def test_weights_that_are_not_finite_stay(value: float) -> None:
 
 def test_what_is_too_small_to_gain_stays() -> None:
     graph, result = shared(product(normal(8, 10)), WeightSharing(bits=4))
-    assert reason(only(result)) == "too small to gain from sharing (80 weights)"
+    assert reason(only(result)) == "too small to gain from sharing"
     np.testing.assert_array_equal(array_of(graph), normal(8, 10))
 
 
 def test_what_saves_less_than_the_table_it_needs_stays() -> None:
     """300 weights at one bit save 750 bytes, but a table of 2 kB comes with them; four such tensors share one."""
     _, result = shared(product(normal(15, 20)), WeightSharing(bits=1))
-    assert reason(only(result)) == "too small to gain from sharing (300 weights)"
+    assert reason(only(result)) == "too small to gain from sharing"
     _, result = shared(
         product(normal(15, 20), **{f"w{i}": normal(15, 20, seed=i) for i in (1, 2, 3)}), WeightSharing(bits=1)
     )
