@@ -22,7 +22,7 @@ from graphshrink.ir.weight import Weight, constants, weights
 from graphshrink.metrics.size import sha256
 from graphshrink.onnx_io.emit import Staged, emit, stage
 from graphshrink.onnx_io.external import model_files
-from graphshrink.onnx_io.load import load
+from graphshrink.onnx_io.load import load, release_pages
 from graphshrink.onnx_io.recheck import check_written
 from graphshrink.onnx_io.runtime import Runtime
 from graphshrink.onnx_io.shapes import known_shapes
@@ -203,6 +203,7 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
             options.encoding, options.selection, progress=progress, seed=options.request.seed, jobs=options.jobs
         )
         shrunk, records = _run_passes(graph, options, context, judge)
+        release_pages(graph)
         progress("encoding", 0, 1)
         encoded, stored = _encode(shrunk, options)
         staged = stage(encoded, folder / options.file_name, external=options.external_data, durable=False)

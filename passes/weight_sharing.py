@@ -23,7 +23,7 @@ _ZEROS_KEPT: Final = 0.05
 
 _TOO_SMALL: Final = "too small to gain from sharing"
 _CHUNK: Final = 1 << 18  # weights: small beside any tensor for which memory matters
-_PROBE_VALUES, _PROBE_ROW = 1 << 18, 1 << 13  # how much of a tensor, and at least of a group, is tried out
+_PROBE_VALUES, _PROBE_ROW = 1 << 17, 1 << 13  # how much of a tensor, and at least of a group, is tried out
 _PROBE_ENTRIES: Final = (
     16  # at most: how much finer groups gain hardly depends on how many values there are (Panter, Dite 1951)
 )

@@ -13,6 +13,8 @@ from graphshrink.encodings import lift
 from graphshrink.errors import ModelError
 from graphshrink.ir.check import check
 from graphshrink.ir.graph import Graph
+from graphshrink.ir.tensor import RawData
+from graphshrink.ir.weight import constants
 from graphshrink.onnx_io.from_proto import Source, read_model
 from graphshrink.onnx_io.wire import split
 
@@ -72,6 +74,21 @@ def load_as_stored(model: str | os.PathLike[str] | onnx.ModelProto) -> Graph:
         raise ModelError(f"{_place(model)}not an ONNX model, or a damaged one ({e})") from e
     except ValueError as e:  # a path that the system cannot spell, an enum value that no version of ONNX knows
         raise ModelError(f"{_place(model)}{e}") from e
+
+
+def release_pages(graph: Graph) -> None:
+    """Give back the memory that holds what was read of a mapped model file; it is read again when it is needed."""
+    if not hasattr(mmap, "MADV_DONTNEED"):  # not on every system
+        return
+    buffers = (
+        tensor.data.buffer
+        for _, scope in graph.scopes()
+        for _, tensor in constants(scope)
+        if isinstance(tensor.data, RawData)
+    )
+    files = {id(b.obj): b.obj for b in buffers if isinstance(b, memoryview) and isinstance(b.obj, mmap.mmap)}
+    for file in files.values():
+        file.madvise(mmap.MADV_DONTNEED)
 
 
 def _place(model: str | os.PathLike[str] | onnx.ModelProto) -> str:

@@ -31,7 +31,7 @@ from graphshrink.solvers._kmeans_points import (
 )
 from graphshrink.solvers._kmeans_windows import slide, try_all
 
-BINS_PER_CLUSTER = 48  # fewer than 32 have been seen to miss the 0.1 % in one row of a thousand
+BINS_PER_CLUSTER = 32  # fewer than 32 have been seen to miss the 0.1 % in one row of a thousand
 LEAST_BINS = 512
 _FEW_POINTS = 256  # up to which trying all pairs is affordable
 _STEPS = 200
