@@ -27,6 +27,7 @@ _PROBE_VALUES, _PROBE_ROW = 1 << 17, 1 << 13  # how much of a tensor, and at lea
 _PROBE_ENTRIES: Final = (
     16  # at most: how much finer groups gain hardly depends on how many values there are (Panter, Dite 1951)
 )
+_DEAD: Final = 1e-4  # of the mean energy: groups below it count less and less
 _MARGIN: Final = 0.01  # bits a weight that a finer division has to be worth; below it is the noise of trying out
 
 
@@ -209,19 +210,23 @@ def _gained(array: Array, grouping: Grouping, entries: int) -> float:
 
 
 def _probe(array: Array, grouping: Grouping, entries: int) -> tuple[float, float]:
-    """Distortion of some of the tensor with one codebook, and with one for each group; relative to each group's energy.
+    """Distortion of some of the tensor with one codebook, and with one for each group; relative to the groups' energy.
 
     Relative, since what follows a layer may scale its channels to its liking: in a depthwise convolution with a folded
-    normalisation, small channels count as much as large ones, and one codebook would round them to nothing.
+    normalisation, small channels count as much as large ones, and one codebook would round them to nothing. Groups
+    far below the mean do not count fully, since some are merely dead.
 
     Where only a part of each group is looked at, codebooks are made from one half of it and tried on the other: many
     codebooks fit any sample better than one does.
     """
     sample, complete = _sample(array, grouping)
     fit, tried = (sample, sample) if complete else (np.ascontiguousarray(sample[:, ::2]), sample[:, 1::2])
+    energy = np.sum(tried.astype(np.float64) ** 2, axis=1)
+    weight = 1.0 / np.maximum(energy + _DEAD * energy.mean(), np.finfo(np.float64).tiny)
     pooled = cluster_rows(fit.reshape(1, -1), entries).centroids[0]
-    coarse = sum(_distortion(row, pooled) for row in tried)
-    return coarse, sum(map(_distortion, tried, cluster_rows(fit, entries).centroids))
+    coarse = np.array([_distortion(row, pooled) for row in tried])
+    fine = np.array(list(map(_distortion, tried, cluster_rows(fit, entries).centroids)))
+    return float(np.sum(coarse * weight)), float(np.sum(fine * weight))
 
 
 def _sample(array: Array, grouping: Grouping) -> tuple[Array, bool]:
@@ -242,12 +247,11 @@ def _sample(array: Array, grouping: Grouping) -> tuple[Array, bool]:
 
 
 def _distortion(values: Array, centroids: Array) -> float:
-    """Sum of squared distances to the nearest of some ordered centroids, over the sum of squares."""
+    """Sum of squared distances to the nearest of some ordered centroids."""
     exact = centroids.astype(np.float64)
     wide = values.astype(np.float64)
     nearest = exact[np.searchsorted((exact[1:] + exact[:-1]) / 2, wide)]
-    energy = float(np.sum(wide**2))
-    return float(np.sum((wide - nearest) ** 2)) / energy if energy > 0 else 0.0
+    return float(np.sum((wide - nearest) ** 2))
 
 
 # ---- the new values
