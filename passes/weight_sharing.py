@@ -23,10 +23,8 @@ _ZEROS_KEPT: Final = 0.05
 
 _TOO_SMALL: Final = "too small to gain from sharing"
 _CHUNK: Final = 1 << 18  # weights: small beside any tensor for which memory matters
-_PROBE_VALUES, _PROBE_ROW = 1 << 17, 1 << 13  # how much of a tensor, and at least of a group, is tried out
-_PROBE_ENTRIES: Final = (
-    16  # at most: how much finer groups gain hardly depends on how many values there are (Panter, Dite 1951)
-)
+_PROBE_WORK, _PROBE_ROW = 1 << 20, 1 << 12  # how much is tried out: values times entries; and at least of a group
+_PROBE_ENTRIES: Final = 64  # at most: beyond it the gain of finer groups hardly depends on the number of values
 _DEAD: Final = 1e-4  # of the mean energy: groups below it count less and less
 _MARGIN: Final = 0.01  # bits a weight that a finer division has to be worth; below it is the noise of trying out
 
@@ -219,7 +217,7 @@ def _probe(array: Array, grouping: Grouping, entries: int) -> tuple[float, float
     Where only a part of each group is looked at, codebooks are made from one half of it and tried on the other: many
     codebooks fit any sample better than one does.
     """
-    sample, complete = _sample(array, grouping)
+    sample, complete = _sample(array, grouping, _PROBE_WORK // entries)
     fit, tried = (sample, sample) if complete else (np.ascontiguousarray(sample[:, ::2]), sample[:, 1::2])
     energy = np.sum(tried.astype(np.float64) ** 2, axis=1)
     weight = 1.0 / np.maximum(energy + _DEAD * energy.mean(), np.finfo(np.float64).tiny)
@@ -229,14 +227,13 @@ def _probe(array: Array, grouping: Grouping, entries: int) -> tuple[float, float
     return float(np.sum(coarse * weight)), float(np.sum(fine * weight))
 
 
-def _sample(array: Array, grouping: Grouping) -> tuple[Array, bool]:
-    """(groups, weights) of some of the groups; and whether those are complete."""
+def _sample(array: Array, grouping: Grouping, values: int) -> tuple[Array, bool]:
+    """(groups, weights) of some of the groups, about so many values in all; and whether those groups are complete."""
     moved = np.moveaxis(array, grouping.axis, 0)
     divided = moved.reshape(grouping.groups, -1, *moved.shape[1:])  # a view: this only splits an axis
-    step = max(1, math.ceil(grouping.groups * _PROBE_ROW / _PROBE_VALUES))
-    divided = divided[::step]
     size = math.prod(divided.shape[1:])
-    count = max(_PROBE_ROW, _PROBE_VALUES // len(divided))
+    divided = divided[:: max(1, math.ceil(grouping.groups * min(size, _PROBE_ROW) / values))]
+    count = max(_PROBE_ROW, values // len(divided))
     if size <= count:
         return np.ascontiguousarray(divided).reshape(len(divided), -1), True
     # Multiples of the golden ratio, modulo 1: evenly spread, and in step with no axis.
