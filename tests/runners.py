@@ -1,5 +1,6 @@
 """Running models in ONNX Runtime, with its optimisations and without, and seeing what they leave."""
 
+import functools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -7,8 +8,10 @@ from typing import Any, Final
 
 import onnx
 import onnxruntime as ort
+from onnx import helper
 
 from graphshrink.ir.types import Array
+from tests.models import model_of
 
 OPTIMISED: Final = (False, True)
 
@@ -45,3 +48,16 @@ def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
         yield node
         for attribute in node.attribute:
             yield from _nodes(attribute.g.node)
+
+
+@functools.cache
+def newest_opset() -> int:
+    """The newest opset that both the installed onnx and the installed ONNX Runtime know."""
+    for opset in range(onnx.defs.onnx_opset_version(), 21, -1):
+        model = model_of([helper.make_node("Relu", ["x"], ["y"])], {}, {"x": [1]}, {"y": [1]}, opset=opset)
+        try:
+            ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        except Exception:  # "under development": ONNX Runtime lags behind onnx
+            continue
+        return opset
+    return 21

@@ -5,6 +5,7 @@ squares add up; the layers with the largest share get a milder setting first, an
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
@@ -17,6 +18,7 @@ from graphshrink.passing.base import Context, Pass, PassResult
 from graphshrink.passing.judge import Judge
 
 _ROUNDS: Final = 12
+_STEPS: Final = 2  # of one layer in one round
 _PROBES: Final = 8  # samples to measure one layer's harm on
 _MARGIN: Final = 0.9  # aim below the bound, as the sum is an estimate
 _MILDER_SHARE: Final = 1 / 4  # of the squared error is left, as after one more bit; corrected by what is measured
@@ -81,10 +83,17 @@ def _harm(
 def _soften(harm: dict[str, float], milder: dict[str, Pass | None], step: Pass, target: float) -> None:
     """Give the worst layers milder settings until the sum of squares should be on target; changes both dictionaries.
 
-    A layer that breaks the outputs altogether is left alone at once.
+    A layer that breaks the outputs altogether is left alone at once. Others go a few steps in a round at most: the
+    estimate may be far off, and what is given up is not taken back.
     """
+    steps: Counter[str] = Counter()
     while (total := sum(harm.values())) > target or not math.isfinite(total):
-        _one_milder(max(harm, key=harm.__getitem__), harm, milder, step)
+        movable = [label for label in harm if steps[label] < _STEPS]
+        if not movable:
+            return
+        worst = max(movable, key=harm.__getitem__)
+        steps[worst] += 1
+        _one_milder(worst, harm, milder, step)
 
 
 def _one_milder(label: str, harm: dict[str, float], milder: dict[str, Pass | None], step: Pass) -> None:

@@ -1,5 +1,6 @@
 """The command as users run it: in a process of its own, judged by its files, its output and its exit code."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -269,3 +270,40 @@ def test_output_survives_a_reader_that_stops(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "bug" not in done.stderr
     assert (tmp_path / "o.onnx").read_bytes() == LENET.read_bytes()
+
+
+def test_a_report_never_takes_the_place_of_a_model(tmp_path: Path) -> None:
+    source = saved(two_layers(), tmp_path)
+    content = source.read_bytes()
+    for report in (source, tmp_path / "o.onnx"):
+        done = graphshrink(source, tmp_path / "o.onnx", "--report", report)
+        assert done.returncode == 2 and "--report" in done.stderr
+    assert source.read_bytes() == content
+    assert not (tmp_path / "o.onnx").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_devices_and_pipes_are_not_replaced(tmp_path: Path) -> None:
+    source, pipe = saved(two_layers(), tmp_path), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for arguments in ((source, pipe), (source, tmp_path / "o.onnx", "--report", pipe)):
+        assert graphshrink(*arguments).returncode == 2
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("option", ["--include", "--exclude"])
+def test_a_pattern_that_matches_nothing_is_an_error(tmp_path: Path, option: str) -> None:
+    """A typing error in --exclude would compress what was to be protected."""
+    done = graphshrink(saved(two_layers(), tmp_path), tmp_path / "o.onnx", option, "frist")
+    assert done.returncode == 2 and "frist" in done.stderr
+
+
+def test_the_report_describes_the_files_that_were_written(tmp_path: Path) -> None:
+    source, out, report = saved(two_layers(), tmp_path), tmp_path / "out.onnx", tmp_path / "r.json"
+    done = graphshrink(source, out, "--passes", "none", "--save-as-external-data", "--report", report)
+    assert done.returncode == 0, done.stderr
+    (data,) = tmp_path.glob("out.onnx.*.data")
+    ledger = json.loads(report.read_text())["output"]
+    assert ledger["bytes"] == out.stat().st_size + data.stat().st_size
+    assert ledger["sha256"] == hashlib.sha256(out.read_bytes()).hexdigest()
+    assert ledger["data_sha256"] == [hashlib.sha256(data.read_bytes()).hexdigest()]

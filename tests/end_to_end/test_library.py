@@ -156,3 +156,49 @@ def test_works_from_scripts_and_stdin(tmp_path: Path, how: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) == (tmp_path / "out.onnx").stat().st_size
+
+
+def test_outputs_that_say_nothing_verify_nothing() -> None:
+    """NaN equals NaN, so a model that gives nothing else could pass any bound."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "W"], ["h"]),
+        helper.make_node("Abs", ["h"], ["a"]),
+        helper.make_node("Neg", ["a"], ["b"]),
+        helper.make_node("Log", ["b"], ["y"]),
+    ]
+    model = model_of(nodes, {"W": normal(32, 64)}, {"x": ["n", 32]}, {"y": ["n", 64]})
+    with pytest.raises(graphshrink.VerificationError):
+        graphshrink.compile(model, "weight-sharing{bits=1}", calibration=[{"x": normal(1, 32)}])
+    with pytest.raises(graphshrink.JudgeError):  # no random inputs give finite outputs
+        graphshrink.compile(model, "weight-sharing{bits=1}")
+
+
+def test_weights_that_training_information_names_stay() -> None:
+    model = two_layers()
+    training = model.training_info.add()
+    training.algorithm.name = "step"
+    training.update_binding.add(key="W1", value="W1_new")
+    result = graphshrink.compile(model, "weight-sharing{bits=2}").model
+    assert "W1" in {tensor.name for tensor in result.graph.initializer}
+    assert "W2" not in {tensor.name for tensor in result.graph.initializer}
+
+
+def test_fields_of_a_newer_onnx_are_refused_and_not_lost(tmp_path: Path) -> None:
+    path = tmp_path / "newer.onnx"
+    path.write_bytes(two_layers().SerializeToString() + b"\xc2\x3e\x03new")  # field 1000
+    with pytest.raises(graphshrink.ModelError, match="newer onnx"):
+        graphshrink.load(path)
+
+
+def test_a_model_in_memory_with_external_data_asks_for_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    onnx.save(two_layers(), path, save_as_external_data=True, location="d", size_threshold=0)
+    with pytest.raises(graphshrink.ModelError, match="path"):
+        graphshrink.compile(onnx.load(path, load_external_data=False))
+
+
+def test_sizes_after_each_pass_count_external_data(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    onnx.save(two_layers(width=512), path, save_as_external_data=True, location="d", size_threshold=0)
+    report = graphshrink.compile(path, "weight-sharing{bits=8}, weight-sharing{bits=4}", include=["W2"]).report
+    assert report["input"]["bytes"] > report["passes"][0]["bytes"] > report["output"]["bytes"]

@@ -176,3 +176,45 @@ def test_random_numbers_depend_on_seed_and_layer_alone() -> None:
     draws = [Context(seed=seed).generator(label).random() for seed in (0, 1) for label in ("a", "b")]
     assert len(set(draws)) == 4
     assert Context(seed=0).generator("a").random() == draws[0]
+
+
+@dataclass(frozen=True)
+class Ruin(Scale):
+    """Scale, but the second layer becomes NaN whatever the setting."""
+
+    name: ClassVar[str] = "ruin"
+
+    def run(self, graph: Graph, context: Context) -> PassResult:
+        result = super().run(graph, context)
+        if "W2" in result.changed:
+            edit.set_constant(graph, "W2", tensor_of(np.full((64, 10), np.nan, np.float32)))
+        return result
+
+
+@pytest.mark.parametrize("bound", [0.1, None])
+def test_a_layer_that_breaks_the_outputs_is_left_alone_and_the_others_stay(
+    original: Original, bound: float | None
+) -> None:
+    after, (record,) = run_passes(load(original.path), [Ruin(0.05)], Context(), judge_of(original, bound))
+    assert record.rolled_back is None and record.backed_off
+    assert isinstance(record.result.layers["W2"], Skipped)
+    assert record.result.layers["W1"] == Changed("by 0.05", 0.05)
+    np.testing.assert_array_equal(arrays(after)["W2"], normal(64, 10, seed=1))
+
+
+def test_harm_that_a_few_samples_do_not_show_is_found_all_the_same(original: Original) -> None:
+    """Only the last of many samples is not zero, so that single layers seem harmless."""
+    silent = [{"x": np.zeros((1, 32), np.float32)}] * 19
+    samples = held([*silent, {"x": normal(1, 32)}], "twenty")
+    judge = Judge(original, samples, samples, 0.1)
+    _, (record,) = run_passes(load(original.path), [Scale(0.5)], Context(), judge)
+    assert record.rolled_back is None and record.error is not None and record.error <= 0.1
+
+
+def test_the_original_is_opened_again_when_a_candidate_takes_the_worker_down(original: Original) -> None:
+    judge = judge_of(original, 0.1)
+    graph = load(original.path)
+    assert judge.error(graph) == 0.0
+    original.runtime._discard()  # pyright: ignore[reportPrivateUsage]
+    other = held([{"x": normal(2, 32, seed=9)}], "other")
+    assert replace(judge, held_out=other).error(graph) == 0.0
