@@ -1,5 +1,6 @@
 """What the documents show must work."""
 
+import json
 import re
 import subprocess
 import sys
@@ -46,3 +47,16 @@ def test_links_lead_somewhere(document: Path) -> None:
 def test_scripts_that_are_named_exist(document: Path) -> None:
     for script in re.findall(r"`(scripts/\w+|\.ci/run)", document.read_text()):
         assert (ROOT / script).is_file(), script
+
+
+def test_the_readme_shows_what_was_measured() -> None:
+    rows = json.loads((ROOT / "benchmarks/results/mnist.json").read_text())["rows"]
+    measured = {
+        (row["model"], row["bits"]): (row["bytes"], row["bytes_after"], row["gzip_bytes_after"])
+        for row in rows
+        if row["samples"] == "drawn digits" and row["encoding"] == "fast"
+    }
+    _, _, rest = (ROOT / "README.md").read_text().partition("<!-- table: mnist -->")
+    lines = [line.strip("| ").split(" | ") for line in rest.partition("<!-- end -->")[0].strip().splitlines()[2:]]
+    shown = {(c[0], int(c[1])): tuple(int(c[i].replace(",", "")) for i in (2, 3, 6)) for c in lines}
+    assert shown == measured
