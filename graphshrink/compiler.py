@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -19,7 +19,7 @@ from graphshrink.errors import InternalError, JudgeError, ModelError, UsageError
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import ExternalData
 from graphshrink.ir.weight import Weight, constants, weights
-from graphshrink.metrics.size import sha256
+from graphshrink.metrics.size import affordable_gzip, sha256
 from graphshrink.onnx_io.emit import Staged, emit, stage
 from graphshrink.onnx_io.external import model_files
 from graphshrink.onnx_io.load import load, release_pages
@@ -32,7 +32,7 @@ from graphshrink.passing.final import Verification, verify_written
 from graphshrink.passing.judge import Judge
 from graphshrink.passing.pipeline import PassRecord, missed, run_passes
 from graphshrink.registry import passes_from
-from graphshrink.report.ledger import Facts, Model, build_report
+from graphshrink.report.ledger import After, Facts, Model, build_report
 from graphshrink.verify import Original, SampleRequest
 
 DEFAULT_PASSES: Final = "weight-sharing{bits=8}"
@@ -263,25 +263,34 @@ def _judge(graph: Graph, original: Original, options: Options) -> Judge | None:
 
 def _run_passes(
     graph: Graph, options: Options, context: Context, judge: Judge | None
-) -> tuple[Graph, list[tuple[PassRecord, int | None]]]:
-    """Run the passes; each with the model's bytes after it (None for the last, whose result is the output)."""
-    done: list[tuple[PassRecord, int | None]] = []
+) -> tuple[Graph, list[tuple[PassRecord, After | None]]]:
+    """Run the passes; each with the model after it (None for the last, whose result is the output)."""
+    done: list[tuple[PassRecord, After | None]] = []
     for index, step in enumerate(options.passes):
         graph, records = run_passes(graph, [step], context, judge)
         last = index == len(options.passes) - 1
-        done += [(record, None if last else _written_size(_encode(graph, options)[0])) for record in records]
+        done += [(record, None if last else _after(graph, options)) for record in records]
     return graph, done
 
 
-def _written_size(graph: Graph) -> int:
-    """Bytes that a graph takes in files, weights that still lie in external data included."""
-    outside = sum(
-        tensor.nbytes
-        for _, scope in graph.scopes()
+def _after(graph: Graph, options: Options) -> After:
+    """The figures of a model as it would be written now, weights that still lie in external data included."""
+    encoded = _encode(graph, options)[0]
+    outside = [
+        tensor.buffer
+        for _, scope in encoded.scopes()
         for _, tensor in constants(scope)
         if isinstance(tensor.data, ExternalData)
-    )
-    return emit(graph).ByteSize() + outside
+    ]
+    proto = emit(encoded)
+    size = proto.ByteSize() + sum(map(len, outside))
+    return After(graph, size, affordable_gzip(_contents(proto, outside), size))
+
+
+def _contents(proto: onnx.ModelProto, outside: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """What would be written, made only if somebody asks."""
+    yield proto.SerializeToString(deterministic=True)
+    yield from outside
 
 
 def _encode(graph: Graph, options: Options) -> tuple[Graph, list[Stored]]:

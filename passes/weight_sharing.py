@@ -1,6 +1,7 @@
 """weight-sharing: every weight becomes one of a few shared values."""
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, NamedTuple, Self
@@ -127,6 +128,7 @@ def _all_finite(array: Array) -> bool:
 
 def _share(layer: Layer[WeightSharing]) -> tuple[Outcome, Array | None]:
     """What becomes of one weight, and its new values if they change."""
+    started = time.perf_counter()
     array, settings = layer.weight.array, layer.settings
     grouping = _choose(array, output_axis(layer.weight), settings)
     if isinstance(grouping, Skipped):
@@ -139,7 +141,7 @@ def _share(layer: Layer[WeightSharing]) -> tuple[Outcome, Array | None]:
     new, error = _replaced(rows, clusters.centroids, clusters.labels)
     shape = np.moveaxis(array, grouping.axis, 0).shape
     new = np.ascontiguousarray(np.moveaxis(new.reshape(shape), 0, grouping.axis))
-    return Changed(f"{settings.bits} bits, {grouping.label}", error), new
+    return Changed(f"{settings.bits} bits, {grouping.label}", error, time.perf_counter() - started), new
 
 
 def _already(grouping: Grouping, settings: WeightSharing) -> Skipped:

@@ -37,10 +37,12 @@ class Changed:
     Attributes:
         detail: what was done, in a few words.
         weight_error: ||W' - W|| / ||W||, Frobenius norms.
+        seconds: time spent on this layer, where a pass takes it.
     """
 
     detail: str
     weight_error: float
+    seconds: float | None = field(default=None, compare=False)
 
 
 Outcome: TypeAlias = Changed | Skipped

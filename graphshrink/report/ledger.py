@@ -33,13 +33,22 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
+class After:
+    """A model between two passes: its graph with plain weights, and what it would take if it were written."""
+
+    graph: Graph
+    bytes: int
+    gzip_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything a report is made of."""
 
     before: Model
     after: Model
     options: Mapping[str, Any]
-    records: Sequence[tuple[PassRecord, int | None]]
+    records: Sequence[tuple[PassRecord, After | None]]
     stored: Sequence[Stored]
     shapes: Known
     verification: Verification | None
@@ -50,13 +59,14 @@ class Facts:
 
 def build_report(facts: Facts) -> dict[str, Any]:
     """The ledger as plain data, ready for JSON."""
+    output = _side(facts.after, facts.shapes)
     report = {
         "schema": SCHEMA,
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
         "options": dict(facts.options),
         "input": _side(facts.before, facts.shapes),
-        "output": _side(facts.after, facts.shapes),
-        "passes": [_pass(record, size) for record, size in facts.records],
+        "output": output,
+        "passes": [{**_pass(record), **_figures(after, output, facts.shapes)} for record, after in facts.records],
         "layers": _layers(facts),
         "verification": None if facts.verification is None else _verification(facts.verification),
         "missed": list(facts.missed),
@@ -80,18 +90,29 @@ def _side(model: Model, shapes: Known) -> dict[str, Any]:
         "gzip_bytes": affordable_gzip(file_chunks(model.files), sum(path.stat().st_size for path in model.files)),
         "sha256": sha256(model.files[:1]),
         "data_sha256": [sha256([data]) for data in model.files[1:]],
-        "parameters": sum(
-            weight.tensor.size for weight in weights(model.graph) if not isinstance(weight.tensor.data, StringData)
-        ),
-        "macs": sum(macs(model.graph, shapes).values()) if shapes else None,
+        **_work(model.graph, shapes),
     }
 
 
-def _pass(record: PassRecord, size: int | None) -> dict[str, Any]:
+def _figures(after: After | None, output: Mapping[str, Any], shapes: Known) -> dict[str, Any]:
+    """The model's figures after a pass; those of the output after the last one."""
+    if after is None:
+        return {key: output[key] for key in ("bytes", "gzip_bytes", "parameters", "macs")}
+    return {"bytes": after.bytes, "gzip_bytes": after.gzip_bytes, **_work(after.graph, shapes)}
+
+
+def _work(graph: Graph, shapes: Known) -> dict[str, Any]:
+    numbers = [weight.tensor for weight in weights(graph) if not isinstance(weight.tensor.data, StringData)]
+    return {
+        "parameters": sum(tensor.size for tensor in numbers),
+        "macs": sum(macs(graph, shapes).values()) if shapes else None,
+    }
+
+
+def _pass(record: PassRecord) -> dict[str, Any]:
     return {
         "name": record.name,
         "options": record.options,
-        "bytes": size,
         "error": record.error,
         "seconds": round(record.seconds, 3),
         "backed_off": record.backed_off,
