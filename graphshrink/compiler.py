@@ -22,7 +22,7 @@ from graphshrink.ir.weight import Weight, constants, weights
 from graphshrink.metrics.size import affordable_gzip, sha256
 from graphshrink.onnx_io.emit import Staged, emit, stage
 from graphshrink.onnx_io.external import model_files
-from graphshrink.onnx_io.load import load, release_pages
+from graphshrink.onnx_io.load import MappedPages, load
 from graphshrink.onnx_io.recheck import check_written
 from graphshrink.onnx_io.runtime import Runtime
 from graphshrink.onnx_io.shapes import known_shapes
@@ -196,18 +196,23 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
     progress("loading", 0, 1)
     graph = load(model)
     _expect_matches(graph, options.selection)
+    pages = MappedPages(graph)
+
+    def report(stage: str, done: int, total: int) -> None:
+        pages.release()  # a model of many layers is read one layer at a time
+        progress(stage, done, total)
+
     path = _as_file(model, graph, folder)
     with Runtime(providers=options.providers) as runtime, Original(runtime, path) as original:
         judge = _judge(graph, original, options)
         context = Context(
-            options.encoding, options.selection, progress=progress, seed=options.request.seed, jobs=options.jobs
+            options.encoding, options.selection, progress=report, seed=options.request.seed, jobs=options.jobs
         )
         shrunk, records = _run_passes(graph, options, context, judge)
-        release_pages(graph)
-        progress("encoding", 0, 1)
+        report("encoding", 0, 1)
         encoded, stored = _encode(shrunk, options)
         staged = stage(encoded, folder / options.file_name, external=options.external_data, durable=False)
-        progress("verifying", 0, 1)
+        report("verifying", 0, 1)
         check_written(staged.model, shrunk)
         verification = verify_written(judge, staged.model, shrunk, stored) if judge is not None else None
         shapes = known_shapes(runtime, path)

@@ -76,19 +76,24 @@ def load_as_stored(model: str | os.PathLike[str] | onnx.ModelProto) -> Graph:
         raise ModelError(f"{_place(model)}{e}") from e
 
 
-def release_pages(graph: Graph) -> None:
-    """Give back the memory that holds what was read of a mapped model file; it is read again when it is needed."""
-    if not hasattr(mmap, "MADV_DONTNEED"):  # not on every system
-        return
-    buffers = (
-        tensor.data.buffer
-        for _, scope in graph.scopes()
-        for _, tensor in constants(scope)
-        if isinstance(tensor.data, RawData)
-    )
-    files = {id(b.obj): b.obj for b in buffers if isinstance(b, memoryview) and isinstance(b.obj, mmap.mmap)}
-    for file in files.values():
-        file.madvise(mmap.MADV_DONTNEED)
+class MappedPages:
+    """The memory that holds what was read of a mapped model file: it can be given back, and is read again if needed."""
+
+    def __init__(self, graph: Graph) -> None:
+        buffers = (
+            tensor.data.buffer
+            for _, scope in graph.scopes()
+            for _, tensor in constants(scope)
+            if isinstance(tensor.data, RawData)
+        )
+        found = (buffer.obj for buffer in buffers if isinstance(buffer, memoryview))
+        self._files = {id(file): file for file in found if isinstance(file, mmap.mmap)}
+
+    def release(self) -> None:
+        """Give it back, where the system can."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            for file in self._files.values():
+                file.madvise(mmap.MADV_DONTNEED)
 
 
 def _place(model: str | os.PathLike[str] | onnx.ModelProto) -> str:
