@@ -214,7 +214,7 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
         staged = stage(encoded, folder / options.file_name, external=options.external_data, durable=False)
         report("verifying", 0, 1)
         check_written(staged.model, shrunk)
-        verification = verify_written(judge, staged.model, shrunk, stored) if judge is not None else None
+        verification = _verified(judge, staged.model, shrunk, stored, records)
         shapes = known_shapes(runtime, path)
     facts = Facts(
         Model(graph, model_files(graph, path)),
@@ -229,6 +229,14 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
         time.perf_counter() - started,
     )
     return Compiled(build_report(facts), list(facts.missed), shrunk, encoded, staged, options.external_data)
+
+
+def _verified(
+    judge: Judge | None, path: Path, graph: Graph, stored: list[Stored], records: list[tuple[PassRecord, After | None]]
+) -> Verification | None:
+    if judge is None:
+        return None
+    return verify_written(judge, path, graph, stored, changed=any(record.result.changed for record, _ in records))
 
 
 def _expect_matches(graph: Graph, selection: Selection) -> None:

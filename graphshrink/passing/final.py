@@ -44,7 +44,7 @@ class Verification:
     judges: Mapping[str, str]
 
 
-def verify_written(judge: Judge, path: Path, graph: Graph, stored: Sequence[Stored]) -> Verification:
+def verify_written(judge: Judge, path: Path, graph: Graph, stored: Sequence[Stored], *, changed: bool) -> Verification:
     """Ask every judge about a written file.
 
     Args:
@@ -52,6 +52,7 @@ def verify_written(judge: Judge, path: Path, graph: Graph, stored: Sequence[Stor
         path: the file.
         graph: what it was made from, with its weights plain.
         stored: how the weights are stored in it.
+        changed: whether any pass changed anything; outputs that say nothing are no objection to what is the same.
 
     Raises:
         VerificationError: the outputs are further from the original's than the bound.
@@ -65,7 +66,7 @@ def verify_written(judge: Judge, path: Path, graph: Graph, stored: Sequence[Stor
     if any(item.encoding != "plain" for item in stored):
         _check_decoding(judge, path, graph)
     fit, held_out = judge.verdicts(path)
-    if not held_out.says_something and judge.bound is not None:
+    if changed and not held_out.says_something and judge.bound is not None:
         raise VerificationError("the outputs are empty or not finite on these inputs, so that nothing can be compared")
     if not judge.allows(held_out.worst):
         bound = "no number at all" if judge.bound is None else f"more than the bound {judge.bound:g} (--max-error)"

@@ -173,6 +173,8 @@ def test_outputs_that_say_nothing_verify_nothing() -> None:
     model = model_of(nodes, {"W": normal(32, 64)}, {"x": ["n", 32]}, {"y": ["n", 64]})
     with pytest.raises(graphshrink.VerificationError):
         graphshrink.compile(model, "weight-sharing{bits=1}", calibration=[{"x": normal(1, 32)}])
+    untouched = graphshrink.compile(model, "none", calibration=[{"x": normal(1, 32)}])
+    assert any("nothing could be compared" in note for note in untouched.report["notes"])
     with pytest.raises(graphshrink.JudgeError):  # no random inputs give finite outputs
         graphshrink.compile(model, "weight-sharing{bits=1}")
 
