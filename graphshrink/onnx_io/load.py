@@ -64,6 +64,7 @@ def load_as_stored(model: str | os.PathLike[str] | onnx.ModelProto) -> Graph:
             known = onnx.ModelProto()
             known.CopyFrom(model)
             _expect_known_fields(known)
+            _expect_graph(known)
             return read_model(model, Source())
         return read_model(*_parse(Path(model)))
     except ModelError as e:
@@ -122,9 +123,13 @@ def _parse(path: Path) -> tuple[onnx.ModelProto, Source]:
         proto.ParseFromString(rest)
         source = Source(path.parent, found.resolve)
     _expect_known_fields(proto)
+    _expect_graph(proto)
+    return proto, source
+
+
+def _expect_graph(proto: onnx.ModelProto) -> None:
     if not proto.HasField("graph"):
         raise ModelError("holds no graph: not an ONNX model")
-    return proto, source
 
 
 def _expect_known_fields(proto: onnx.ModelProto) -> None:

@@ -279,3 +279,7 @@ def test_large_files_are_read_lazily(tmp_path: Path) -> None:
     assert tensor is not None
     assert type(memoryview(tensor.buffer).obj).__name__ == "mmap"
     assert np.array_equal(tensor.array, array)
+
+
+def test_a_message_without_a_graph() -> None:
+    assert "holds no graph" in message(onnx.ModelProto(ir_version=8))
