@@ -27,11 +27,19 @@ def _options(optimised: bool) -> Any:
 
 def run(model: onnx.ModelProto, feeds: Mapping[str, Array], *, optimised: bool) -> dict[str, Array]:
     """Every output by name."""
+    [outputs] = run_all(model, [feeds], optimised=optimised)
+    return outputs
+
+
+def run_all(
+    model: onnx.ModelProto, samples: Iterable[Mapping[str, Array]], *, optimised: bool
+) -> list[dict[str, Array]]:
+    """The outputs for each sample."""
     options = _options(optimised)
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    arrays: Any = session.run(None, dict(feeds))
-    return dict(zip(names, arrays, strict=True))
+    found: list[Any] = [session.run(None, dict(feeds)) for feeds in samples]
+    return [dict(zip(names, arrays, strict=True)) for arrays in found]
 
 
 def operators_left(model: onnx.ModelProto, folder: Path) -> Counter[str]:
