@@ -238,11 +238,11 @@ def _codes_to_values(elem_type: int) -> Array:
 class SparseTensor:
     """Constants of which only the non-zero ones are stored: `values` (nnz,), `indices` (nnz,) or (nnz, rank)."""
 
-    values: Tensor | None
-    indices: Tensor | None
+    values: Tensor
+    indices: Tensor
     dims: tuple[int, ...]
 
     @property
     def name(self) -> str | None:
         """The name, which ONNX keeps on the values."""
-        return None if self.values is None else self.values.name
+        return self.values.name

@@ -75,6 +75,8 @@ def _pairs(entries: Iterable[Any]) -> Metadata:
 # ---- tensors
 
 _MAX_RANK: Final = 64  # NumPy's
+_MAX_ELEMENTS: Final = 1 << 59  # sizes in bytes still fit 64 bits
+_MAX_DENSE: Final = 1 << 31  # elements of a sparse tensor once it is filled with zeros, as runtimes do
 
 # Typed field for each element type, and the type its entries are narrowed to.
 _FIELDS: Final[Mapping[int, tuple[str, Any]]] = {
@@ -113,16 +115,10 @@ def typed_field(elem_type: int) -> tuple[str, Any]:
 
 def read_tensor(proto: onnx.TensorProto, source: Source) -> Tensor:
     """Raises: ModelError, if type, dims and data do not belong together."""
-    dims = tuple(proto.dims)
     where = f"tensor {proto.name!r}"
     if proto.data_type != T.STRING and proto.data_type not in DTYPES:
         raise ModelError(f"{where} has unknown element type {proto.data_type}")
-    if any(d < 0 for d in dims):
-        raise ModelError(f"{where} has a negative size in {list(dims)}")
-    if len(dims) > _MAX_RANK:
-        raise ModelError(f"{where} has {len(dims)} axes; at most {_MAX_RANK} can be handled")
-    if math.prod(d for d in dims if d) >= 1 << 59:  # a size of 0 beside others would hide it
-        raise ModelError(f"{where} has an absurd shape, {list(dims)}")
+    dims = _sensible_dims(proto.dims, where, _MAX_ELEMENTS)
     if proto.HasField("segment"):
         raise ModelError(f"{where} is stored in segments, which ONNX deprecated; export it again")
     states = proto.HasField("data_location") and proto.data_location == T.DEFAULT
@@ -135,6 +131,18 @@ def read_tensor(proto: onnx.TensorProto, source: Source) -> Tensor:
         _pairs(getattr(proto, "metadata_props", ())),
         states,
     )
+
+
+def _sensible_dims(sizes: Iterable[int], where: str, most: int) -> tuple[int, ...]:
+    """Raises: ModelError, if no tensor can have this shape."""
+    dims = tuple(sizes)
+    if any(d < 0 for d in dims):
+        raise ModelError(f"{where} has a negative size in {list(dims)}")
+    if len(dims) > _MAX_RANK:
+        raise ModelError(f"{where} has {len(dims)} axes; at most {_MAX_RANK} can be handled")
+    if math.prod(d for d in dims if d) >= most:  # a size of 0 beside others would hide it
+        raise ModelError(f"{where} has an absurd shape, {list(dims)}")
+    return dims
 
 
 def _read_data(proto: onnx.TensorProto, dims: tuple[int, ...], source: Source, where: str) -> TensorData:
@@ -188,12 +196,30 @@ def _expect(have: int, want: int, unit: str, where: str) -> None:
 
 
 def read_sparse(proto: onnx.SparseTensorProto, source: Source) -> SparseTensor:
-    """A sparse tensor; its parts are ordinary tensors."""
-    return SparseTensor(
-        read_tensor(proto.values, source) if proto.HasField("values") else None,
-        read_tensor(proto.indices, source) if proto.HasField("indices") else None,
-        tuple(proto.dims),
-    )
+    """A sparse tensor; its parts are ordinary tensors.
+
+    Raises:
+        ModelError: a part is missing or broken, or an index lies outside the shape or is not in ascending order.
+    """
+    where = f"sparse tensor {proto.values.name!r}"
+    if not proto.HasField("values") or not proto.HasField("indices"):
+        raise ModelError(f"{where} has no {'indices' if proto.HasField('values') else 'values'}")
+    dims = _sensible_dims(proto.dims, where, _MAX_DENSE)
+    if not dims:
+        raise ModelError(f"{where} has no shape")
+    values, indices = read_tensor(proto.values, source), read_tensor(proto.indices, source)
+    count = values.size
+    if len(values.dims) != 1 or indices.elem_type != T.INT64 or indices.dims not in ((count,), (count, len(dims))):
+        shapes = f"{list(values.dims)} and {list(indices.dims)}"
+        raise ModelError(f"{where} has values and indices of shapes {shapes}, which do not belong together")
+    places = indices.array
+    if places.ndim == 2:
+        if not (np.all(places >= 0) and np.all(places < np.array(dims, np.int64))):
+            raise ModelError(f"{where} has an index outside its shape {list(dims)}")
+        places = np.ravel_multi_index(tuple(places.T), dims) if count else places[:, 0]
+    if count and not (places[0] >= 0 and places[-1] < math.prod(dims) and np.all(np.diff(places) > 0)):
+        raise ModelError(f"{where} has indices outside its shape {list(dims)}, or not in ascending order")
+    return SparseTensor(values, indices, dims)
 
 
 # ---- types
@@ -236,6 +262,9 @@ _TYPES: Final[Mapping[str, Callable[[Any, str | None], Type]]] = {
 def read_value_info(proto: onnx.ValueInfoProto) -> ValueInfo:
     """A declaration."""
     kind = read_type(proto.type) if proto.HasField("type") else None
+    sizes = [d for d in (kind.dims or () if isinstance(kind, TensorType) else ()) if isinstance(d, int) and d > 0]
+    if math.prod(sizes) >= _MAX_ELEMENTS:  # below zero means open, to some exporters
+        raise ModelError(f"value {proto.name!r} is declared with an absurd shape, {sizes}")
     return ValueInfo(
         _text(proto.name), kind, _optional(proto, "doc_string"), _pairs(getattr(proto, "metadata_props", ()))
     )

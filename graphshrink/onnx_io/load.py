@@ -16,6 +16,7 @@ from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import RawData
 from graphshrink.ir.weight import constants
 from graphshrink.onnx_io.from_proto import Source, read_model
+from graphshrink.onnx_io.limits import expect_bounded
 from graphshrink.onnx_io.wire import split
 
 _MAP_FROM: Final = 1 << 20  # smaller files are read whole
@@ -64,6 +65,7 @@ def load_as_stored(model: str | os.PathLike[str] | onnx.ModelProto) -> Graph:
             known = onnx.ModelProto()
             known.CopyFrom(model)
             _expect_known_fields(known)
+            expect_bounded(model)
             return read_model(model, Source())
         return read_model(*_parse(Path(model)))
     except ModelError as e:
@@ -124,6 +126,7 @@ def _parse(path: Path) -> tuple[onnx.ModelProto, Source]:
     _expect_known_fields(proto)
     if not proto.HasField("graph"):
         raise ModelError("holds no graph: not an ONNX model")
+    expect_bounded(proto)
     return proto, source
 
 

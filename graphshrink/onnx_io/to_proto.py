@@ -105,12 +105,9 @@ _DATA: Final[Mapping[type[Any], Callable[[Tensor, onnx.TensorProto], None]]] = {
 def write_sparse(sparse: SparseTensor, proto: onnx.SparseTensorProto, relocate: Relocate) -> None:
     """Fill a SparseTensorProto."""
     proto.dims.extend(sparse.dims)
-    if sparse.values is not None:
-        proto.values.SetInParent()
-        write_tensor(sparse.values, proto.values, relocate)
-    if sparse.indices is not None:
-        proto.indices.SetInParent()
-        write_tensor(sparse.indices, proto.indices, relocate)
+    for tensor, part in ((sparse.values, proto.values), (sparse.indices, proto.indices)):
+        part.SetInParent()
+        write_tensor(tensor, part, relocate)
 
 
 # ---- types

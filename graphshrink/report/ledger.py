@@ -153,7 +153,7 @@ def _sparse_layers(graph: Graph) -> list[dict[str, Any]]:
 
 
 def _sparse_bytes(tensor: SparseTensor) -> int:
-    return sum(part.nbytes for part in (tensor.values, tensor.indices) if part is not None)
+    return tensor.values.nbytes + tensor.indices.nbytes
 
 
 def _reasons(records: Iterable[PassRecord]) -> dict[str, str]:
