@@ -1,6 +1,5 @@
 """The command line: arguments, exit codes, printing; nothing else."""
 
-import json
 import os
 import sys
 import tempfile
@@ -15,7 +14,8 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from graphshrink.errors import GraphshrinkError, InternalError, UsageError, VerificationError
-from graphshrink.report.text import safe, size
+from graphshrink.escaping import as_json, safe
+from graphshrink.report.text import size
 
 # What is heavy (onnx, onnxruntime, networkx) is imported where it is used, so that --help answers at once.
 
@@ -150,7 +150,7 @@ def verify(
     with Runtime(providers=providers) as runtime:
         comparison = compare_models(original, result, request, max_error, runtime)
     if json_output:
-        _print_lines([json.dumps(comparison_dict(comparison), indent=2)])
+        _print_lines([as_json(comparison_dict(comparison))])
     else:
         _print_lines(comparison_lines(comparison))
     return 0 if comparison.passed else VerificationError.exit_code
@@ -170,7 +170,7 @@ def inspect(
 
     found = inspect_model(model, [cls() for cls in PASSES])
     if json_output:
-        _print_lines([json.dumps(found, indent=2)])
+        _print_lines([as_json(found)])
     else:
         _print_lines(inspection_lines(found))
     return 0
@@ -305,7 +305,7 @@ def _write_json(path: Path, content: Any) -> None:
     try:
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as folder:
             written = Path(folder) / target.name
-            written.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            written.write_text(as_json(content) + "\n", encoding="utf-8")
             written.replace(target)
     except OSError as e:
         raise GraphshrinkError(f"{path}: cannot be written: {e.strerror or e}") from e

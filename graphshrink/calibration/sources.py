@@ -26,12 +26,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
-from graphshrink.calibration.feeds import fit_feeds, one_line, show
+from graphshrink.calibration.feeds import fit_feeds, one_line
 from graphshrink.calibration.files import readable, regular_file
 from graphshrink.calibration.folders import folder_samples
 from graphshrink.calibration.npz import array_samples, npy_samples, npz_samples
 from graphshrink.calibration.samples import Samples, describe, evenly_spaced, held, split
 from graphshrink.errors import CalibrationError, UsageError
+from graphshrink.escaping import safe
 from graphshrink.ir.types import Feeds, TensorSpec
 
 __all__ = ["Reader", "Samples", "Source", "open_samples", "split"]
@@ -77,7 +78,7 @@ def open_samples(source: Source, inputs: Sequence[TensorSpec], *, limit: int = 1
         raise UsageError(f"the number of samples is {limit}; it has to be 1 or more")
     if isinstance(source, str | os.PathLike):
         return _from_path(os.fspath(source), inputs, limit)
-    return _from_object(source, inputs, limit, f"samples of a {show(type(source).__name__)}")
+    return _from_object(source, inputs, limit, f"samples of a {safe(type(source).__name__)}")
 
 
 def _from_path(source: str, inputs: Sequence[TensorSpec], limit: int) -> Samples:
@@ -92,7 +93,7 @@ def _from_path(source: str, inputs: Sequence[TensorSpec], limit: int) -> Samples
     regular_file(path)
     reader = _BY_SUFFIX.get(path.suffix.lower())
     if reader is None:
-        raise CalibrationError(f"{show(source)}: is no known kind of samples; {_KNOWN_PATHS}")
+        raise CalibrationError(f"{safe(source)}: is no known kind of samples; {_KNOWN_PATHS}")
     return reader(path, inputs, limit)
 
 
@@ -113,7 +114,7 @@ def _from_object(source: object, inputs: Sequence[TensorSpec], limit: int, place
 
 def _fitted(place: str, inputs: Sequence[TensorSpec], sample: object) -> Feeds:
     if not isinstance(sample, Mapping):
-        raise CalibrationError(f"{place}: is a {show(type(sample).__name__)}; give a mapping of input name to array")
+        raise CalibrationError(f"{place}: is a {safe(type(sample).__name__)}; give a mapping of input name to array")
     return fit_feeds(place, inputs, cast("Mapping[Any, object]", sample))
 
 
@@ -155,7 +156,7 @@ def _chosen(samples: Iterator[object], wanted: Sequence[int]) -> Iterator[tuple[
 
 
 def _from_function(path: Path, function: str, inputs: Sequence[TensorSpec], limit: int) -> Samples:
-    place = f"{show(path)}:{show(function)}"
+    place = f"{safe(path)}:{safe(function)}"
     regular_file(path)
     with _imported(path) as module, _no_exit(place):
         made = getattr(module, function, None)
@@ -174,12 +175,12 @@ def _imported(path: Path) -> Generator[ModuleType]:
     name = f"_graphshrink_samples_{sha256(os.fsencode(path.absolute())).hexdigest()[:16]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise CalibrationError(f"{show(path)}: is no Python file; name a .py file")
+        raise CalibrationError(f"{safe(path)}: is no Python file; name a .py file")
     module = importlib.util.module_from_spec(spec)
     before = sys.modules.get(name)
     sys.modules[name] = module  # dataclasses and pickle look a class's module up
     try:
-        with one_line(show(path), _USER_CODE), _no_exit(show(path)), _no_bytecode():
+        with one_line(safe(path), _USER_CODE), _no_exit(safe(path)), _no_bytecode():
             spec.loader.exec_module(module)
         yield module
     except BaseException:

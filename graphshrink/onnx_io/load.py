@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 
 from graphshrink.encodings import lift
 from graphshrink.errors import ModelError
+from graphshrink.escaping import safe
 from graphshrink.ir.check import check
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import RawData
@@ -102,8 +103,7 @@ def _place(model: str | os.PathLike[str] | onnx.ModelProto) -> str:
     """The beginning of messages about a model; escaped, since a file's name may hold anything."""
     if isinstance(model, onnx.ModelProto):
         return ""
-    name = os.fspath(model)
-    return f"{name if name.isprintable() else repr(name)}: "
+    return f"{safe(os.fspath(model))}: "
 
 
 def _parse(path: Path) -> tuple[onnx.ModelProto, Source]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import onnx
 
 from graphshrink.encodings import lift
+from graphshrink.escaping import safe
 from graphshrink.ir.check import check
 from graphshrink.ir.tensor import StringData
 from graphshrink.ir.weight import Weight, weights
@@ -19,7 +20,7 @@ from graphshrink.onnx_io.runtime import Runtime
 from graphshrink.onnx_io.shapes import known_shapes
 from graphshrink.ops import why_not_a_weight
 from graphshrink.passing.base import Pass
-from graphshrink.report.text import bar, fit, safe, size
+from graphshrink.report.text import bar, fit, size
 
 _SHOWN: Final = 20  # layers in the table
 

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from graphshrink.report.text import bar, fit, safe, size
+from graphshrink.escaping import safe
+from graphshrink.report.text import bar, fit, size
 
 WIDTH: Final = 80
 _LAYERS: Final = 8  # the largest ones are listed
