@@ -5,16 +5,17 @@ scale of uint8 images, say) would ruin the calibration without anybody noticing.
 """
 
 import math
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeAlias, cast
 
 import ml_dtypes
 import numpy as np
 
-from graphshrink.errors import CalibrationError, GraphshrinkError
+from graphshrink.errors import CalibrationError
 from graphshrink.escaping import safe
 from graphshrink.ir.types import Array, Dim, TensorSpec
+from graphshrink.user_code import guarded
 
 DType: TypeAlias = np.dtype[Any]
 
@@ -42,18 +43,9 @@ def type_name(dtype: DType) -> str:
     return "string" if category(dtype) in ("string", "bytes") else safe(dtype)
 
 
-@contextmanager
-def one_line(place: str, cure: str) -> Generator[None]:
-    """Turn whatever a library or the user's code raises on foreign data into a CalibrationError of one line.
-
-    Keep what it encloses small: a bug of ours in there would be told as the user's mistake.
-    """
-    try:
-        yield
-    except GraphshrinkError:
-        raise
-    except Exception as error:
-        raise CalibrationError(f"{place}: {type(error).__name__}: {safe(error)}; {cure}") from error
+def one_line(place: str, cure: str) -> AbstractContextManager[None]:
+    """Turn whatever a library or the user's code raises on foreign data into a CalibrationError of one line."""
+    return guarded(place, cure, CalibrationError)
 
 
 _KINDS = {

@@ -14,16 +14,10 @@ When the length is known and there are more samples than wanted, evenly spaced o
 ones, and no more are read. Whatever is wrong raises CalibrationError with one line: the place, what is wrong, the cure.
 """
 
-import importlib.util
 import os
-import re
-import sys
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from hashlib import sha256
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
 from graphshrink.calibration.feeds import fit_feeds, one_line
@@ -34,6 +28,7 @@ from graphshrink.calibration.samples import Samples, describe, evenly_spaced, he
 from graphshrink.errors import CalibrationError, UsageError
 from graphshrink.escaping import safe
 from graphshrink.ir.types import Feeds, TensorSpec
+from graphshrink.user_code import FunctionName, function_name, function_of, imported
 
 __all__ = ["Reader", "Samples", "Source", "open_samples", "split"]
 
@@ -49,7 +44,6 @@ class Reader(Protocol):
 
 Source: TypeAlias = Reader | Mapping[str, Any] | Iterable[Mapping[str, Any]] | str | os.PathLike[str]
 
-_FUNCTION = re.compile(r"(.+\.py):([^\W\d]\w*)", re.DOTALL)
 _BY_SUFFIX: Mapping[str, Callable[[Path, Sequence[TensorSpec], int], Samples]] = {
     ".npy": npy_samples,
     ".npz": npz_samples,
@@ -82,12 +76,11 @@ def open_samples(source: Source, inputs: Sequence[TensorSpec], *, limit: int = 1
 
 
 def _from_path(source: str, inputs: Sequence[TensorSpec], limit: int) -> Samples:
-    match = _FUNCTION.fullmatch(source)
-    path = Path(source)
+    name, path = function_name(source), Path(source)
     with readable(path):
         is_folder = path.is_dir()
-    if match is not None:
-        return _from_function(Path(match[1]), match[2], inputs, limit)
+    if name is not None:
+        return _from_function(name, inputs, limit)
     if is_folder:
         return folder_samples(path, inputs, limit)
     regular_file(path)
@@ -155,57 +148,12 @@ def _chosen(samples: Iterator[object], wanted: Sequence[int]) -> Iterator[tuple[
         position = index + 1
 
 
-def _from_function(path: Path, function: str, inputs: Sequence[TensorSpec], limit: int) -> Samples:
-    place = f"{safe(path)}:{safe(function)}"
-    regular_file(path)
-    with _imported(path) as module, _no_exit(place):
-        made = getattr(module, function, None)
-        if not callable(made):
-            raise CalibrationError(f"{place}: the file has no such function; name a function without arguments")
-        with one_line(place, _USER_CODE):
-            source = made()
+def _from_function(name: FunctionName, inputs: Sequence[TensorSpec], limit: int) -> Samples:
+    regular_file(name.path)
+    with imported(name.path, _USER_CODE, CalibrationError) as module:
+        function = function_of(module, name, CalibrationError)
+        with one_line(name.place, _USER_CODE):
+            source = function()
         if isinstance(source, str | os.PathLike):
-            raise CalibrationError(f"{place}: returns a path; return the samples themselves, or name the path instead")
-        return _from_object(source, inputs, limit, place)
-
-
-@contextmanager
-def _imported(path: Path) -> Generator[ModuleType]:
-    """Run a Python file as a module; it stays imported when the block succeeds and leaves nothing when it fails."""
-    name = f"_graphshrink_samples_{sha256(os.fsencode(path.absolute())).hexdigest()[:16]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise CalibrationError(f"{safe(path)}: is no Python file; name a .py file")
-    module = importlib.util.module_from_spec(spec)
-    before = sys.modules.get(name)
-    sys.modules[name] = module  # dataclasses and pickle look a class's module up
-    try:
-        with one_line(safe(path), _USER_CODE), _no_exit(safe(path)), _no_bytecode():
-            spec.loader.exec_module(module)
-        yield module
-    except BaseException:
-        if before is None:
-            sys.modules.pop(name, None)
-        else:
-            sys.modules[name] = before
-        raise
-
-
-@contextmanager
-def _no_bytecode() -> Generator[None]:
-    """Write no `__pycache__` beside the user's file."""
-    before = sys.dont_write_bytecode
-    sys.dont_write_bytecode = True
-    try:
-        yield
-    finally:
-        sys.dont_write_bytecode = before
-
-
-@contextmanager
-def _no_exit(place: str) -> Generator[None]:
-    """A script that ends itself must not end us with its exit code, which might be 0."""
-    try:
-        yield
-    except SystemExit as error:
-        raise CalibrationError(f"{place}: calls sys.exit; guard it with `if __name__ == '__main__'`") from error
+            raise CalibrationError(f"{name.place}: returns a path; return the samples, or name the path instead")
+        return _from_object(source, inputs, limit, name.place)
