@@ -75,6 +75,16 @@ class Weight:
         """The values, read-only."""
         return self.tensor.array
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What users may call it: its label, its name, and the names of the operators that use it."""
+        return (self.label, self.name, *(use.operator.name or "" for use in self.uses))
+
+    @property
+    def operator_types(self) -> tuple[str, ...]:
+        """Types of the operators that use it."""
+        return tuple(use.operator.op_type for use in self.uses)
+
 
 def weights(graph: Graph) -> list[Weight]:
     """All dense constants of a model in file order.

@@ -48,9 +48,12 @@ def back_off(
     target = math.inf if judge.bound is None else (_MARGIN * judge.bound) ** 2
     floor = 0.0 if judge.bound is None else (_FLOOR * judge.bound) ** 2
     harm = _harm(before, after, result.changed, context, judge.probing(_PROBES), floor)
-    milder: dict[str, Pass | None] = {}
+    changed = set(result.changed)
+    milder: dict[str, Pass | None] = {
+        weight.label: context.settings(step, weight) for weight in weights(before) if weight.label in changed
+    }
     for done in range(_ROUNDS):
-        _soften(harm, milder, step, target)
+        _soften(harm, milder, target)
         context.progress(f"{step.name}: backing off", done, _ROUNDS)
         graph, result = attempt(replace(context, milder=milder))
         if not result.changed:
@@ -58,7 +61,7 @@ def back_off(
         error = judge.error(graph)
         if judge.allows(error):
             return graph, result, error
-        _correct(harm, milder, step, error)
+        _correct(harm, milder, error)
     return None
 
 
@@ -80,7 +83,7 @@ def _harm(
     return harm
 
 
-def _soften(harm: dict[str, float], milder: dict[str, Pass | None], step: Pass, target: float) -> None:
+def _soften(harm: dict[str, float], milder: dict[str, Pass | None], target: float) -> None:
     """Give the worst layers milder settings until the sum of squares should be on target; changes both dictionaries.
 
     A layer that breaks the outputs altogether is left alone at once. Others go a few steps in a round at most: the
@@ -93,11 +96,11 @@ def _soften(harm: dict[str, float], milder: dict[str, Pass | None], step: Pass, 
             return
         worst = max(movable, key=harm.__getitem__)
         steps[worst] += 1
-        _one_milder(worst, harm, milder, step)
+        _one_milder(worst, harm, milder)
 
 
-def _one_milder(label: str, harm: dict[str, float], milder: dict[str, Pass | None], step: Pass) -> None:
-    now = milder.get(label, step)
+def _one_milder(label: str, harm: dict[str, float], milder: dict[str, Pass | None]) -> None:
+    now = milder[label]
     milder[label] = now.gentler() if now is not None and math.isfinite(harm[label]) else None
     if milder[label] is None:
         del harm[label]
@@ -105,7 +108,7 @@ def _one_milder(label: str, harm: dict[str, float], milder: dict[str, Pass | Non
         harm[label] *= _MILDER_SHARE
 
 
-def _correct(harm: dict[str, float], milder: dict[str, Pass | None], step: Pass, error: float) -> None:
+def _correct(harm: dict[str, float], milder: dict[str, Pass | None], error: float) -> None:
     """Learn from an error that is still too large: scale the estimates to it, or doubt every layer where that fails."""
     predicted = sum(harm.values())
     if math.isfinite(error) and 0 < predicted < error**2:
@@ -114,4 +117,4 @@ def _correct(harm: dict[str, float], milder: dict[str, Pass | None], step: Pass,
         return
     # Some layer does more harm than was seen: one step for the worse half of those that are left, so that this ends.
     for label in sorted(harm, key=harm.__getitem__, reverse=True)[: -(-len(harm) // 2)]:
-        _one_milder(label, harm, milder, step)
+        _one_milder(label, harm, milder)
