@@ -8,19 +8,20 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from graphshrink.errors import JudgeError
 from graphshrink.ir import edit
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.weight import weights
 from graphshrink.passing.base import Context, Pass, PassResult
-from graphshrink.passing.judge import Judge
+from graphshrink.passing.judge import Judge, Measured
 
 _ROUNDS: Final = 12
 _STEPS: Final = 2  # of one layer in one round
 _PROBES: Final = 8  # samples to measure one layer's harm on
 _MARGIN: Final = 0.9  # aim below the bound, as the sum is an estimate
+_TIGHTER: Final = 1 / 2  # of the squared error, when the user's metric asks for less
 _MILDER_SHARE: Final = 1 / 4  # of the squared error is left, as after one more bit; corrected by what is measured
 _FLOOR: Final = 1e-3  # of the bound: the least harm that a layer is credited with, since a few samples may not show it
 
@@ -28,27 +29,35 @@ Attempt = Callable[[Context], tuple[Graph, PassResult]]
 """Runs the pass in a given context on a copy of the graph, and checks what comes out."""
 
 
+class Attempted(NamedTuple):
+    """What a pass did, with too large an error: the graph as it was (not changed here), what became of it, and both."""
+
+    before: Graph
+    after: Graph
+    result: PassResult
+    measured: Measured
+
+
 def back_off(
-    before: Graph, after: Graph, step: Pass, result: PassResult, context: Context, judge: Judge, attempt: Attempt
-) -> tuple[Graph, PassResult, float] | None:
+    found: Attempted, step: Pass, context: Context, judge: Judge, attempt: Attempt
+) -> tuple[Graph, PassResult, Measured] | None:
     """Find settings with which a pass stays within the bound.
 
     Args:
-        before: the graph as it was; not changed.
-        after: what the pass made of it, with too large an error.
+        found: what the pass did.
         step: the pass.
-        result: what it did.
         context: what it was given.
         judge: measures, and holds the bound.
         attempt: runs the pass anew.
 
     Returns:
-        The graph, what was done, and its error; None if nothing is left of the pass.
+        The graph, what was done, and how it measures; None if nothing is left of the pass.
     """
-    target = math.inf if judge.bound is None else (_MARGIN * judge.bound) ** 2
-    floor = 0.0 if judge.bound is None else (_FLOOR * judge.bound) ** 2
-    harm = _harm(before, after, result.changed, context, judge.probing(_PROBES), floor)
-    changed = set(result.changed)
+    before, measured = found.before, found.measured
+    target = _target(math.inf if judge.bound is None else (_MARGIN * judge.bound) ** 2, measured, judge)
+    floor = _FLOOR**2 * (target if math.isfinite(target) else 0.0)
+    harm = _harm(before, found.after, found.result.changed, context, judge.probing(_PROBES), floor)
+    changed = set(found.result.changed)
     milder: dict[str, Pass | None] = {
         weight.label: context.settings(step, weight) for weight in weights(before) if weight.label in changed
     }
@@ -58,11 +67,19 @@ def back_off(
         graph, result = attempt(replace(context, milder=milder))
         if not result.changed:
             return None
-        error = judge.error(graph)
-        if judge.allows(error):
-            return graph, result, error
-        _correct(harm, milder, error)
+        measured = judge.measure(graph)
+        if judge.allows(measured):
+            return graph, result, measured
+        target = _target(target, measured, judge)
+        _correct(harm, milder, measured.error)
     return None
+
+
+def _target(target: float, measured: Measured, judge: Judge) -> float:
+    """The squared output error to aim at: less than there is, where only the user's metric objects to it."""
+    if not judge.allows_error(measured.error):
+        return target
+    return min(target, _TIGHTER * measured.error**2)
 
 
 def _harm(
@@ -77,7 +94,7 @@ def _harm(
         place = next(weight for weight in weights(trial) if weight.label == label)
         edit.set_constant(place.graph, place.name, new[label])
         try:
-            harm[label] = max(floor, judge.error(trial) ** 2)
+            harm[label] = max(floor, judge.measure(trial).error ** 2)
         except JudgeError:
             harm[label] = math.inf
     return harm

@@ -12,6 +12,7 @@ from graphshrink.encodings import Stored
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import SparseTensor, StringData
 from graphshrink.ir.weight import Weight, weights
+from graphshrink.metrics.latency import Latency
 from graphshrink.metrics.macs import Known, macs, operator_macs, shapes_in
 from graphshrink.metrics.output_error import OutputError
 from graphshrink.metrics.size import affordable_gzip, file_chunks, sha256
@@ -52,9 +53,10 @@ class Facts:
     stored: Sequence[Stored]
     shapes: Known
     verification: Verification | None
+    latency: Latency | None
     missed: Sequence[str]
     notes: Sequence[str]
-    seconds: float
+    seconds: Mapping[str, float]  # by what was done
 
 
 def build_report(facts: Facts) -> dict[str, Any]:
@@ -71,7 +73,9 @@ def build_report(facts: Facts) -> dict[str, Any]:
         "verification": None if facts.verification is None else _verification(facts.verification),
         "missed": list(facts.missed),
         "notes": list(facts.notes),
-        "seconds": round(facts.seconds, 3),
+        "latency": None if facts.latency is None else {**asdict(facts.latency), "slower": facts.latency.slower},
+        "seconds": round(sum(facts.seconds.values()), 3),
+        "timeline": {what: round(seconds, 3) for what, seconds in facts.seconds.items()},
     }
     ready: dict[str, Any] = json_ready(report)
     return ready
@@ -114,6 +118,7 @@ def _pass(record: PassRecord) -> dict[str, Any]:
         "name": record.name,
         "options": record.options,
         "error": record.error,
+        "metric_drop": None if record.measured is None else record.measured.drop,
         "seconds": round(record.seconds, 3),
         "backed_off": record.backed_off,
         "rolled_back": record.rolled_back,
@@ -193,6 +198,7 @@ def _verification(verification: Verification) -> dict[str, Any]:
         "fit": _verdict(verification.fit),
         "held_out": _verdict(verification.held_out),
         "judges": dict(verification.judges),
+        "metric": None if verification.scores is None else dict(verification.scores),
     }
 
 
