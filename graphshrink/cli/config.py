@@ -90,14 +90,16 @@ def save_config(path: Path, flags: Flags, sections: Mapping[str, Any]) -> None:
     """
     content: dict[str, Any] = {}
     for key, field in _KEYS.items():
-        value: Any = getattr(flags, field.name)
+        value: object = getattr(flags, field.name)
         if value != field.default and field.name not in _NOT_KEPT:
-            content[key] = [str(item) for item in value] if isinstance(value, tuple) else _plain(value)
+            content[key] = _plain(value)
     content |= sections
     write_text(path, _to_yaml(content) if path.suffix.lower() in _YAML else _to_toml(content))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
+    if isinstance(value, tuple):
+        return list(map(str, cast("tuple[object, ...]", value)))
     return value if isinstance(value, bool | int | float) else str(value)
 
 

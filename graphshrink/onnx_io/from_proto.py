@@ -27,6 +27,7 @@ from graphshrink.ir.tensor import (
     packed_size,
 )
 from graphshrink.ir.types import (
+    Array,
     Dimension,
     MapType,
     Metadata,
@@ -212,11 +213,11 @@ def read_sparse(proto: onnx.SparseTensorProto, source: Source) -> SparseTensor:
     if len(values.dims) != 1 or indices.elem_type != T.INT64 or indices.dims not in ((count,), (count, len(dims))):
         shapes = f"{list(values.dims)} and {list(indices.dims)}"
         raise ModelError(f"{where} has values and indices of shapes {shapes}, which do not belong together")
-    places = indices.array
+    places: Array = indices.array
     if places.ndim == 2:
         if not (np.all(places >= 0) and np.all(places < np.array(dims, np.int64))):
             raise ModelError(f"{where} has an index outside its shape {list(dims)}")
-        places = np.ravel_multi_index(tuple(places.T), dims) if count else places[:, 0]
+        places = np.asarray(np.ravel_multi_index(tuple(places.T), dims)) if count else places[:, 0]
     if count and not (places[0] >= 0 and places[-1] < math.prod(dims) and np.all(np.diff(places) > 0)):
         raise ModelError(f"{where} has indices outside its shape {list(dims)}, or not in ascending order")
     return SparseTensor(values, indices, dims)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from graphshrink.ir.weight import Weight
 
@@ -52,5 +52,10 @@ def settings_for(step: P, weight: Weight, rules: Iterable[LayerRule]) -> P | Non
     """
     own: P | None = step
     for rule in sorted((r for r in rules if r.step == step.name and r.matches(weight)), key=lambda rule: rule.by):
-        own = None if rule.options is None else dataclasses.replace(own or step, **rule.options)  # type: ignore[type-var]
+        own = None if rule.options is None else _with_options(own or step, rule.options)
     return own
+
+
+def _with_options(step: P, options: Mapping[str, Any]) -> P:
+    changed: P = dataclasses.replace(cast("Any", step), **options)
+    return changed

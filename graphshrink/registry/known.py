@@ -124,7 +124,7 @@ def _loaded(entry: importlib.metadata.EntryPoint) -> type[Pass]:
 def _expect_pass(found: object, place: str) -> type[Pass]:
     """Raises: UsageError, unless this is a pass: a concrete dataclass with options of types that texts can spell."""
     if not (isinstance(found, type) and issubclass(found, Pass) and not inspect.isabstract(found)):
-        raise UsageError(f"{place}: {safe(found)} is no pass: a subclass of graphshrink.Pass with a method run")
+        raise UsageError(f"{place}: it is no pass: a subclass of graphshrink.Pass with a method run")
     if not isinstance(getattr(found, "name", None), str) or not isinstance(getattr(found, "buys", None), str):
         raise UsageError(f"{place}: {found.__name__} says neither its name nor what it buys")
     frozen: Any = vars(found).get("__dataclass_params__")

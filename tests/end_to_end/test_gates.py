@@ -146,7 +146,11 @@ def test_latency_is_the_median_ratio_and_noise_is_no_slowness() -> None:
 def test_a_slower_result_is_written_and_missed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ratio: float, slower: bool
 ) -> None:
-    monkeypatch.setattr(compiler_run, "compare_latency", lambda *_: Latency(1.0, ratio, ratio, 1.0, (0.95, 1.05)))
+    def measured(*timers: object) -> Latency:
+        assert len(timers) == 3
+        return Latency(1.0, ratio, ratio, 1.0, (0.95, 1.05))
+
+    monkeypatch.setattr(compiler_run, "compare_latency", measured)
     compiled = graphshrink.compile(two_layers(), calibration=samples(), require_faster=True)
     assert bool(compiled.missed) == slower
     assert compiled.report["latency"]["slower"] == slower
