@@ -116,7 +116,7 @@ class _Unpickler(pickle.Unpickler):
             raise StateDictError(f"the pickle refers to a {kind}, or to a part of one; expected a storage")
         if not 0 <= length * dtype.itemsize <= self._limit:
             raise StateDictError(f"storage {key} is to have {length} elements, more than the file holds")
-        return self.storages.setdefault(key, np.zeros(length, dtype))
+        return self.storages.setdefault(key, np.zeros(int(length), cast("np.dtype[Any]", dtype)))
 
 
 def _rebuild_tensor(
