@@ -18,7 +18,7 @@ from graphshrink.compiler.timeline import Timeline
 from graphshrink.encodings import Stored, encode_graph
 from graphshrink.errors import JudgeError, ModelError
 from graphshrink.ir.graph import Graph
-from graphshrink.ir.tensor import ExternalData
+from graphshrink.ir.tensor import ExternalData, FilledData
 from graphshrink.ir.weight import Weight, constants, weights
 from graphshrink.metrics.latency import Latency, compare_latency
 from graphshrink.metrics.size import affordable_gzip
@@ -184,6 +184,8 @@ def _encode(graph: Graph, options: Options) -> tuple[Graph, list[Stored]]:
 
 
 def _may_encode(weight: Weight, options: Options) -> bool:
+    if isinstance(weight.tensor.data, FilledData):  # a few bytes already
+        return False
     return why_not_a_weight(weight) is None and options.selection.refuses(weight) is None
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 
 from graphshrink.encodings import Stored
 from graphshrink.ir.graph import Graph
-from graphshrink.ir.tensor import SparseTensor, StringData
+from graphshrink.ir.tensor import FilledData, SparseTensor, StringData, Tensor
 from graphshrink.ir.weight import Weight, weights
 from graphshrink.metrics.latency import Latency
 from graphshrink.metrics.macs import Known, macs, operator_macs, shapes_in
@@ -176,6 +176,7 @@ def _layer(weight: Weight, stored: Stored | None, shapes: Known, reason: str | N
     known = [count for count in counts if count is not None]
     text = isinstance(weight.tensor.data, StringData)
     parts = (weight.tensor,) if stored is None else stored.parts
+    held = weight.tensor.nbytes if text else len(_held(weight.tensor))
     return {
         "label": weight.label,
         "operators": sorted({use.operator.op_type for use in weight.uses}),
@@ -183,11 +184,16 @@ def _layer(weight: Weight, stored: Stored | None, shapes: Known, reason: str | N
         "parameters": weight.tensor.size,
         "macs": sum(known) if known else None,
         "encoding": "plain" if stored is None else stored.encoding,
-        "plain_bytes": weight.tensor.nbytes if stored is None else stored.plain_bytes,
-        "stored_bytes": weight.tensor.nbytes if stored is None else stored.stored_bytes,
-        "gzip_bytes": None if text else affordable_gzip((part.buffer for part in parts), model_size),
+        "plain_bytes": held if stored is None else stored.plain_bytes,
+        "stored_bytes": held if stored is None else stored.stored_bytes,
+        "gzip_bytes": None if text else affordable_gzip(map(_held, parts), model_size),
         "done": reason,
     }
+
+
+def _held(tensor: Tensor) -> bytes | memoryview:
+    """The bytes that the file holds of a tensor."""
+    return tensor.data.element if isinstance(tensor.data, FilledData) else tensor.buffer
 
 
 def _verification(verification: Verification) -> dict[str, Any]:
