@@ -2,6 +2,7 @@
 
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from typing import Final
 
@@ -25,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run the command line; every error becomes one line on stderr and an exit code."""
     debug = "--debug" in arguments
+    if not debug:
+        warnings.simplefilter("ignore")  # of libraries, to developers
     try:
         app.config = with_configuration(arguments)
         code: int | None = app(arguments, exit_on_error=False, print_error=False)

@@ -96,7 +96,7 @@ class ExternalData:
 
 @dataclass(frozen=True, slots=True)
 class FilledData:
-    """One element, as the bytes `raw_data` would have, that stands at every place: it takes no more memory than that."""
+    """One element, as the bytes `raw_data` would have, that stands at every place; no other memory is taken."""
 
     element: bytes
 

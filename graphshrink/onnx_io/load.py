@@ -16,6 +16,7 @@ from graphshrink.ir.check import check
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import RawData
 from graphshrink.ir.weight import constants
+from graphshrink.onnx_io.external import GIT_LFS
 from graphshrink.onnx_io.from_proto import Source, read_model
 from graphshrink.onnx_io.limits import expect_bounded
 from graphshrink.onnx_io.wire import split
@@ -25,7 +26,7 @@ _SIZE_CAP: Final = 1 << 31  # protobuf's own limit
 
 # What people pass by mistake, by the first bytes of the file.
 _MISTAKES: Final = (
-    (b"version https://git-lfs", "is a git-lfs pointer, not the model; run `git lfs pull`"),
+    (GIT_LFS, "is a git-lfs pointer, not the model; run `git lfs pull`"),
     (b"\x1f\x8b", "is gzip-compressed; unpack it first"),
     (b"PK\x03\x04", "is a zip archive (a PyTorch checkpoint?); unpack it, or export the model to ONNX first"),
     (b"PK\x05\x06", "is an empty zip archive"),

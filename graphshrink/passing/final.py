@@ -62,9 +62,7 @@ def verify_written(judge: Judge, path: Path, graph: Graph, stored: Sequence[Stor
         InternalError: the encoded file computes something else than its plain weights do.
     """
     runtime = judge.original.runtime
-    complaint = _complaint(runtime, judge.original.path)
-    if complaint is None and (new := runtime.check(path)) is not None:
-        raise JudgeError(f"the ONNX checker accepts the input but refuses the result: {new}")
+    checker = _ask_checker(runtime, judge.original.path, path)
     if any(item.encoding != "plain" for item in stored):
         _check_decoding(judge, path, graph)
     fit, held_out = judge.verdicts(path)
@@ -73,7 +71,6 @@ def verify_written(judge: Judge, path: Path, graph: Graph, stored: Sequence[Stor
     measured = Measured(held_out.worst, None if judge.scores is None else judge.scores.drop(runtime, path))
     if not judge.allows(measured):
         raise VerificationError(f"{judge.complaint(measured)}; nothing was written")
-    checker = "accepts" if complaint is None else f"refuses the input itself: {complaint}"
     judges = {"checker": checker, "onnxruntime": "runs"}
     scores = None if judge.scores is None or measured.drop is None else judge.scores.as_dict(measured.drop)
     return Verification(judge.description, judge.random, judge.bound, fit, held_out, judges, scores)
@@ -95,9 +92,26 @@ def _check_decoding(judge: Judge, path: Path, graph: Graph) -> None:
             )
 
 
-def _complaint(runtime: Runtime, original: Path) -> str | None:
+def _ask_checker(runtime: Runtime, original: Path, result: Path) -> str:
+    """What the checker says, in its full mode, or without shape inference where that refuses the input itself.
+
+    Raises:
+        JudgeError: it takes the input and refuses the result.
+    """
+    refusals: list[str] = []
+    for full in (True, False):
+        complaint = _complaint(runtime, original, full=full)
+        if complaint is None:
+            if (new := runtime.check(result, full=full)) is not None:
+                raise JudgeError(f"the ONNX checker accepts the input but refuses the result: {new}")
+            return "accepts" if full else f"accepts, but in its full mode refuses the input itself: {refusals[0]}"
+        refusals.append(complaint)
+    return f"refuses the input itself: {refusals[-1]}"
+
+
+def _complaint(runtime: Runtime, original: Path, *, full: bool) -> str | None:
     """What the checker has against the input; one that comes to no verdict has no say about the result either."""
     try:
-        return runtime.check(original)
+        return runtime.check(original, full=full)
     except JudgeError as e:
         return str(e)
