@@ -18,7 +18,7 @@ passes = ["weight-sharing"]
 [weight-sharing]
 bits = 3
 [weight-sharing.operators.Conv]
-bits = 5
+bits = 4
 [weight-sharing.layers."fc2.*"]
 skip = true
 [weight-sharing.layers.conv2]
@@ -61,7 +61,7 @@ def test_names_win_over_types_and_types_over_all(tmp_path: Path, name: str, text
     config.write_text(text)
     report = run(tmp_path, "--config", config)
     assert bits(report) == {
-        "conv1.weight": "5 bits",
+        "conv1.weight": "4 bits",
         "conv2.weight": "7 bits",
         "fc1.weight": "3 bits",
         "fc2.weight": "a layer rule says so",
