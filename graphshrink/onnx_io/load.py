@@ -17,7 +17,8 @@ from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import RawData
 from graphshrink.ir.weight import constants
 from graphshrink.onnx_io.external import GIT_LFS
-from graphshrink.onnx_io.from_proto import Source, read_model
+from graphshrink.onnx_io.fields import Source
+from graphshrink.onnx_io.from_proto import read_model
 from graphshrink.onnx_io.limits import expect_bounded
 from graphshrink.onnx_io.wire import split
 

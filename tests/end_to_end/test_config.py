@@ -31,10 +31,10 @@ max-error: 0.5
 passes: weight-sharing
 weight-sharing:
   bits: 3
-  operators: {{Conv: {{bits: 5}}}}
+  operators: {{Conv: {{bits: 4}}}}
   layers:
     fc2.*: {{skip: true}}
-    conv1: {{bits: 7}}
+    conv2: {{bits: 7}}
 """
 
 
