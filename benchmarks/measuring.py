@@ -128,23 +128,6 @@ def _numeric(cell: str) -> bool:
 # ---- timing
 
 
-def interleaved(jobs: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Seconds that each job reports, round by round.
-
-    Every other round goes backwards, so that no job always profits from the one before.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in jobs}
-    for index in range(rounds):
-        for name in list(jobs)[:: -1 if index % 2 else 1]:
-            seconds[name].append(jobs[name]())
-    return seconds
-
-
-def median_ratio(values: Sequence[float], baseline: Sequence[float]) -> float:
-    """Median of the ratios of figures from the same rounds."""
-    return statistics.median(value / base for value, base in zip(values, baseline, strict=True))
-
-
 def spread(values: Sequence[float]) -> str:
     """The median, with the least and the largest value."""
     return f"{statistics.median(values):.3g} ({min(values):.3g}-{max(values):.3g})"

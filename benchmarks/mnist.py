@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import graphshrink
-from benchmarks.measuring import ROOT, interleaved, median_ratio, request, table
+from benchmarks.measuring import ROOT, request, table
+from graphshrink.metrics.latency import interleaved, median_ratio
 from graphshrink.onnx_io.runtime import Runtime, Session
 from testmodels.checked_onnx import accuracy
 from testmodels.mnist import as_input, load_mnist

@@ -316,6 +316,8 @@ def _limit(memory: int | None) -> None:
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    own = resource.getrlimit(resource.RLIMIT_DATA)[1]  # the bound of the process that started this one is its own
+    resource.setrlimit(resource.RLIMIT_DATA, (own, own))
     if memory is not None:
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
         resource.setrlimit(resource.RLIMIT_AS, (memory if hard == resource.RLIM_INFINITY else min(memory, hard), hard))

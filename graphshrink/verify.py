@@ -16,8 +16,9 @@ from graphshrink.errors import CalibrationError, JudgeError
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.types import Feeds, TensorSpec
 from graphshrink.metrics.output_error import OutputComparison, OutputError
+from graphshrink.onnx_io.external import model_files
 from graphshrink.onnx_io.load import load
-from graphshrink.onnx_io.runtime import Runtime, Session
+from graphshrink.onnx_io.runtime import Limits, Runtime, Session
 
 _CACHED_BYTES: Final = 256 << 20
 """Outputs of the original up to this much are kept, so that it need not run again for every candidate."""
@@ -259,15 +260,22 @@ class Comparison:
 
 
 def compare_models(
-    expected: Path, actual: Path, request: SampleRequest, bound: float | None, runtime: Runtime
+    expected: Path,
+    actual: Path,
+    request: SampleRequest,
+    bound: float | None,
+    limits: Limits | None = None,
+    providers: Sequence[str] = ("CPUExecutionProvider",),
 ) -> Comparison:
     """Compare the outputs of two model files; with sample inputs and no bound given, the bound is `DEFAULT_BOUND`.
 
     Raises:
+        ModelError: a file is no sound model.
         JudgeError: a model does not run.
         CalibrationError: the samples do not fit the models.
     """
-    graph = load(expected)
-    with Original(runtime, expected) as original:
+    graph, other = load(expected), load(actual)
+    files = (*model_files(graph, expected), *model_files(other, actual))
+    with (limits or Limits()).runtime(files, providers) as runtime, Original(runtime, expected) as original:
         samples = request.open(graph, original.session)
         return Comparison(original.compare(actual, samples), samples.description, request.random, request.bound(bound))

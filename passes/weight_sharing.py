@@ -12,7 +12,7 @@ from graphshrink.encodings import DECODE_BYTES, Policy, group_counts, most_disti
 from graphshrink.errors import UsageError
 from graphshrink.ir import edit
 from graphshrink.ir.graph import Graph
-from graphshrink.ir.tensor import Tensor
+from graphshrink.ir.tensor import FilledData, Tensor
 from graphshrink.ir.types import Array
 from graphshrink.ir.weight import Weight
 from graphshrink.ops import output_axis
@@ -80,6 +80,8 @@ class WeightSharing(Pass):
         """Weights that are empty, too small to gain, or not finite."""
         if weight.tensor.size == 0:
             return "empty"
+        if isinstance(weight.tensor.data, FilledData):
+            return "one value, which ConstantOfShape fills it with"
         if policy != "plain" and _gain(weight.tensor, self.bits) <= 0:
             return _TOO_SMALL
         return None if _all_finite(weight.array) else "holds NaN or infinity, which is stored exactly"

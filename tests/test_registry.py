@@ -10,12 +10,11 @@ from typing import Any, ClassVar
 
 import pytest
 
-from graphshrink import registry
 from graphshrink.errors import UsageError
 from graphshrink.ir.graph import Graph
 from graphshrink.passes.weight_sharing import WeightSharing
 from graphshrink.passing.base import Context, Pass, PassResult
-from graphshrink.registry import PASSES, Option, options_of, pass_named, passes_from
+from graphshrink.registry import PASSES, Option, catalogue, options_of, passes_from
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,7 +47,7 @@ class Everything(Pass):
 
 
 def with_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "PASSES", (*PASSES, Everything))
+    monkeypatch.setattr("graphshrink.registry.known.PASSES", (*PASSES, Everything))
 
 
 def test_names_of_built_in_passes_are_frozen() -> None:
@@ -65,7 +64,7 @@ def test_every_pass_is_what_a_pass_has_to_be(cls: type[Pass]) -> None:
     assert cls.name == "-".join(_words(cls.__name__))
     assert (ROOT / "passes" / f"{cls.name.replace('-', '_')}.py").is_file()
     assert cls.buys
-    assert pass_named(cls.name) is cls
+    assert catalogue().find(cls.name).load() is cls
     assert passes_from(cls.name) == [cls()]
     for option in options_of(cls):
         assert option.help, f"{option.name} is not described"

@@ -41,15 +41,13 @@ def test_remembered_outputs_are_those_of_the_same_samples(tmp_path: Path) -> Non
 @pytest.mark.parametrize(("bound", "passed"), [(None, True), (0.3, True), (0.2, False)])
 def test_bounds(tmp_path: Path, bound: float | None, passed: bool) -> None:
     a, b = saved(two_layers(), tmp_path, "a.onnx"), saved(scaled(1.25), tmp_path, "b.onnx")
-    with Runtime() as runtime:
-        comparison = compare_models(a, b, SampleRequest(), bound, runtime)
+    comparison = compare_models(a, b, SampleRequest(), bound)
     assert (comparison.passed, comparison.random, comparison.bound) == (passed, True, bound)
 
 
 def test_sample_inputs_bring_a_default_bound(tmp_path: Path) -> None:
     a, b = saved(two_layers(), tmp_path, "a.onnx"), saved(scaled(1.25), tmp_path, "b.onnx")
-    with Runtime() as runtime:
-        comparison = compare_models(a, b, SampleRequest([{"x": normal(1, 32)}]), None, runtime)
+    comparison = compare_models(a, b, SampleRequest([{"x": normal(1, 32)}]), None)
     assert comparison.bound == 0.1 and not comparison.passed
 
 
@@ -57,5 +55,5 @@ def test_models_with_other_inputs_are_refused(tmp_path: Path) -> None:
     other = two_layers()
     other.graph.input[0].name = other.graph.node[0].input[0] = "z"
     a, b = saved(two_layers(), tmp_path, "a.onnx"), saved(other, tmp_path, "b.onnx")
-    with Runtime() as runtime, pytest.raises(JudgeError):
-        compare_models(a, b, SampleRequest(), None, runtime)
+    with pytest.raises(JudgeError):
+        compare_models(a, b, SampleRequest(), None)

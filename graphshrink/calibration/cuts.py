@@ -27,10 +27,10 @@ from graphshrink.calibration.feeds import (
     check_shape,
     check_type,
     one_line,
-    show,
     show_shape,
 )
 from graphshrink.errors import CalibrationError
+from graphshrink.escaping import safe
 from graphshrink.ir.types import Array, Dim, TensorSpec
 
 _BATCH_NAMES = ("n", "b", "bs")
@@ -102,7 +102,7 @@ def cut_arrays(
     check_names(place, inputs, arrays)
     with one_line(place, "give a NumPy array for each input"):
         known: dict[str, Array] = {name: np.asarray(value) for name, value in arrays.items()}
-    headers = {name: Header(f"{place}: '{show(name)}'", array.dtype, array.shape) for name, array in known.items()}
+    headers = {name: Header(f"{place}: '{safe(name)}'", array.dtype, array.shape) for name, array in known.items()}
     count, cuts = plan(place, inputs, headers)
     return count, known, cuts
 
@@ -152,7 +152,7 @@ def _named_batch(dim: Dim) -> bool:
 def _common_count(place: str, cuts: Mapping[str, Cut]) -> int:
     counts = {name: cut.count for name, cut in cuts.items() if not cut.constant}
     if len(set(counts.values())) > 1:
-        listed = ", ".join(f"'{show(name)}' gives {count}" for name, count in list(counts.items())[:8])
+        listed = ", ".join(f"'{safe(name)}' gives {count}" for name, count in list(counts.items())[:8])
         raise CalibrationError(
             f"{place}: inputs give different numbers of samples: {listed}; give each the same number"
         )

@@ -5,40 +5,32 @@ scale of uint8 images, say) would ruin the calibration without anybody noticing.
 """
 
 import math
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, TypeAlias, cast
 
 import ml_dtypes
 import numpy as np
 
-from graphshrink.errors import CalibrationError, GraphshrinkError
+from graphshrink.errors import CalibrationError
+from graphshrink.escaping import safe
 from graphshrink.ir.types import Array, Dim, TensorSpec
+from graphshrink.user_code import guarded
 
 DType: TypeAlias = np.dtype[Any]
 
-_SHOWN = 200
 _SHOWN_INPUTS = 8
-
-
-def show(text: object) -> str:
-    """Foreign text made safe for one line: control and other invisible characters escaped, cut to 200 characters."""
-    head = str(text)[: _SHOWN + 1]
-    safe = "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii") for c in head
-    )
-    return safe if len(safe) <= _SHOWN else safe[: _SHOWN - 3] + "..."
 
 
 def show_shape(shape: Sequence[Dim]) -> str:
     """A shape as models write it: `[batch, 3, ?]`."""
-    return "[" + ", ".join("?" if dim is None else show(dim) for dim in shape) + "]"
+    return "[" + ", ".join("?" if dim is None else safe(dim) for dim in shape) + "]"
 
 
 def show_inputs(inputs: Sequence[TensorSpec]) -> str:
     """The model's inputs with element type and shape, the first eight of them."""
     listed = [
-        f"'{show(spec.name)}' {type_name(spec.dtype)} "
+        f"'{safe(spec.name)}' {type_name(spec.dtype)} "
         + ("of any rank" if spec.shape is None else show_shape(spec.shape))
         for spec in inputs[:_SHOWN_INPUTS]
     ]
@@ -48,21 +40,12 @@ def show_inputs(inputs: Sequence[TensorSpec]) -> str:
 
 def type_name(dtype: DType) -> str:
     """The name of an element type, "string" for text."""
-    return "string" if category(dtype) in ("string", "bytes") else show(dtype)
+    return "string" if category(dtype) in ("string", "bytes") else safe(dtype)
 
 
-@contextmanager
-def one_line(place: str, cure: str) -> Generator[None]:
-    """Turn whatever a library or the user's code raises on foreign data into a CalibrationError of one line.
-
-    Keep what it encloses small: a bug of ours in there would be told as the user's mistake.
-    """
-    try:
-        yield
-    except GraphshrinkError:
-        raise
-    except Exception as error:
-        raise CalibrationError(f"{place}: {type(error).__name__}: {show(error)}; {cure}") from error
+def one_line(place: str, cure: str) -> AbstractContextManager[None]:
+    """Turn whatever a library or the user's code raises on foreign data into a CalibrationError of one line."""
+    return guarded(place, cure, CalibrationError)
 
 
 _KINDS = {
@@ -190,7 +173,7 @@ def check_names(place: str, inputs: Sequence[TensorSpec], names: Iterable[object
     for name in given:
         if name not in wanted:
             raise CalibrationError(
-                f"{place}: '{show(name)}' is no input of the model; its inputs are {show_inputs(inputs)}"
+                f"{place}: '{safe(name)}' is no input of the model; its inputs are {show_inputs(inputs)}"
             )
 
 
@@ -232,6 +215,6 @@ def fit_feeds(place: str, inputs: Sequence[TensorSpec], feeds: Mapping[Any, obje
         CalibrationError: an input is missing, unknown, or does not fit; or the sample is empty.
     """
     check_names(place, inputs, feeds)
-    fitted = {spec.name: fit_array(f"{place}: '{show(spec.name)}'", spec, feeds[spec.name]) for spec in inputs}
+    fitted = {spec.name: fit_array(f"{place}: '{safe(spec.name)}'", spec, feeds[spec.name]) for spec in inputs}
     check_not_empty(place, (array.shape for array in fitted.values()))
     return fitted

@@ -5,8 +5,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from graphshrink.calibration.feeds import show
 from graphshrink.errors import CalibrationError
+from graphshrink.escaping import safe
 
 
 @contextmanager
@@ -16,7 +16,7 @@ def readable(path: Path) -> Generator[None]:
         yield
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise CalibrationError(f"{show(path)}: cannot be read: {show(reason)}; check the path") from error
+        raise CalibrationError(f"{safe(path)}: cannot be read: {safe(reason)}; check the path") from error
 
 
 def regular_file(path: Path) -> int:
@@ -24,7 +24,7 @@ def regular_file(path: Path) -> int:
     with readable(path):
         status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise CalibrationError(f"{show(path)}: is no regular file; give a file with samples")
+        raise CalibrationError(f"{safe(path)}: is no regular file; give a file with samples")
     if not status.st_size:
-        raise CalibrationError(f"{show(path)}: is an empty file; give a file with samples")
+        raise CalibrationError(f"{safe(path)}: is an empty file; give a file with samples")
     return status.st_size

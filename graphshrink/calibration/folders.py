@@ -24,13 +24,13 @@ from graphshrink.calibration.feeds import (
     check_type,
     fit_feeds,
     one_line,
-    show,
     show_inputs,
 )
 from graphshrink.calibration.files import readable, regular_file
 from graphshrink.calibration.npz import check_single_npz, read_single_npz
 from graphshrink.calibration.samples import Indexed, Samples, describe, evenly_spaced
 from graphshrink.errors import CalibrationError
+from graphshrink.escaping import safe
 from graphshrink.ir.types import Array, Feeds, TensorSpec
 
 _INPUT = re.compile(r"input_([0-9]{1,9})\.pb")
@@ -43,7 +43,7 @@ def folder_samples(path: Path, inputs: Sequence[TensorSpec], limit: int) -> Samp
     Raises:
         CalibrationError: there is nothing to read, or what there is does not fit the model.
     """
-    place = show(path)
+    place = safe(path)
     sets = (
         [path] if _has_inputs(path) else [p for p in _listed(path, "test_data_set_*") if p.is_dir() and _has_inputs(p)]
     )
@@ -82,17 +82,17 @@ def _input_files(folder: Path, inputs: Sequence[TensorSpec]) -> list[Path]:
         index = len(inputs) if match is None else int(match[1])
         if index >= len(inputs) or index in files:
             raise CalibrationError(
-                f"{show(path)}: belongs to no input of its own; the model takes {len(inputs)}: {show_inputs(inputs)}"
+                f"{safe(path)}: belongs to no input of its own; the model takes {len(inputs)}: {show_inputs(inputs)}"
             )
         files[index] = path
     for index, spec in enumerate(inputs):
         if index not in files:
             raise CalibrationError(
-                f"{show(folder)}: input_{index}.pb is missing, for {show_inputs([spec])}; give a file for every input"
+                f"{safe(folder)}: input_{index}.pb is missing, for {show_inputs([spec])}; give a file for every input"
             )
         if regular_file(files[index]) > _MAX_PROTO:
             raise CalibrationError(
-                f"{show(files[index])}: is larger than 2 GiB, which no TensorProto can be; give an .npz file"
+                f"{safe(files[index])}: is larger than 2 GiB, which no TensorProto can be; give an .npz file"
             )
     return [files[index] for index in range(len(inputs))]
 
@@ -100,16 +100,16 @@ def _input_files(folder: Path, inputs: Sequence[TensorSpec]) -> list[Path]:
 def _read_set(folder: Path, inputs: Sequence[TensorSpec]) -> Feeds:
     files = _input_files(folder, inputs)
     protos = [_checked_proto(path, spec) for path, spec in zip(files, inputs, strict=True)]
-    check_not_empty(show(folder), (tuple(proto.dims) for proto in protos))
+    check_not_empty(safe(folder), (tuple(proto.dims) for proto in protos))
     arrays = (_to_array(path, proto) for path, proto in zip(files, protos, strict=True))
-    return fit_feeds(show(folder), inputs, {spec.name: array for spec, array in zip(inputs, arrays, strict=True)})
+    return fit_feeds(safe(folder), inputs, {spec.name: array for spec, array in zip(inputs, arrays, strict=True)})
 
 
 def _checked_proto(path: Path, spec: TensorSpec) -> TensorProto:
     """Parse a TensorProto and check its type and dims against the model, before its values are unpacked."""
-    place = f"{show(path)}: '{show(spec.name)}'"
+    place = f"{safe(path)}: '{safe(spec.name)}'"
     proto = TensorProto()
-    with one_line(show(path), "give a serialized TensorProto"):
+    with one_line(safe(path), "give a serialized TensorProto"):
         proto.ParseFromString(path.read_bytes())
         dtype = np.dtype(helper.tensor_dtype_to_np_dtype(proto.data_type))
     if proto.data_location == TensorProto.EXTERNAL or proto.external_data:
@@ -120,7 +120,7 @@ def _checked_proto(path: Path, spec: TensorSpec) -> TensorProto:
 
 
 def _to_array(path: Path, proto: onnx.TensorProto) -> Array:
-    with one_line(show(path), "write it with onnx.numpy_helper.from_array"):
+    with one_line(safe(path), "write it with onnx.numpy_helper.from_array"):
         array = np.asarray(numpy_helper.to_array(proto))
         if array.size != math.prod(proto.dims):
             raise ValueError(f"{array.size} values for dims {list(proto.dims)}")

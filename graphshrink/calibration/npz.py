@@ -22,12 +22,12 @@ from graphshrink.calibration.feeds import (
     check_shape,
     check_type,
     fit_feeds,
-    show,
     show_inputs,
 )
 from graphshrink.calibration.files import readable, regular_file
 from graphshrink.calibration.samples import Indexed, Samples, describe, evenly_spaced, held
 from graphshrink.errors import CalibrationError
+from graphshrink.escaping import safe
 from graphshrink.ir.types import Array, Feeds, TensorSpec
 
 _PREFIX = 1 << 14  # more than the longest header that NumPy reads
@@ -41,7 +41,7 @@ _NPZ_CURE = "write it with numpy.savez"
 
 def npy_samples(path: Path, inputs: Sequence[TensorSpec], limit: int) -> Samples:
     """Samples of a model with one input from a .npy file, which is mapped and read sample by sample."""
-    place = show(path)
+    place = safe(path)
     if len(inputs) != 1:
         raise CalibrationError(
             f"{place}: holds one array but the model takes {len(inputs)}: {show_inputs(inputs)}; "
@@ -64,7 +64,7 @@ def npy_samples(path: Path, inputs: Sequence[TensorSpec], limit: int) -> Samples
 
 def npz_samples(path: Path, inputs: Sequence[TensorSpec], limit: int) -> Samples:
     """Samples from an .npz file by the rules of `cuts`; only those that are used are kept in memory."""
-    place = show(path)
+    place = safe(path)
     with _archive(path) as archive:
         headers = _member_headers(archive, place, inputs)
         total, cuts = plan(place, inputs, headers)
@@ -92,12 +92,12 @@ def array_samples(place: str, arrays: Mapping[str, object], inputs: Sequence[Ten
 def check_single_npz(path: Path, inputs: Sequence[TensorSpec]) -> None:
     """Raise CalibrationError unless an .npz file holds one sample as it is fed; reads headers alone."""
     with _archive(path) as archive:
-        _check_single(show(path), inputs, _member_headers(archive, show(path), inputs))
+        _check_single(safe(path), inputs, _member_headers(archive, safe(path), inputs))
 
 
 def read_single_npz(path: Path, inputs: Sequence[TensorSpec]) -> Feeds:
     """The one sample that an .npz file of a folder holds."""
-    place = show(path)
+    place = safe(path)
     with _archive(path) as archive:
         headers = _member_headers(archive, place, inputs)
         _check_single(place, inputs, headers)
@@ -132,18 +132,18 @@ def _header(prefix: bytes, size: int, place: str) -> Header:
             read = _HEADERS[np.lib.format.read_magic(stream)]
             shape, fortran, dtype = read(stream)
     except Exception as error:  # the parser fails in a dozen ways, from KeyError to TokenError
-        raise CalibrationError(f"{place}: its .npy header cannot be read ({show(error)}); {_NPY_CURE}") from error
+        raise CalibrationError(f"{place}: its .npy header cannot be read ({safe(error)}); {_NPY_CURE}") from error
     if dtype.hasobject:
         raise CalibrationError(
             f"{place}: holds Python objects, which are never unpickled; save numbers, or text of dtype U"
         )
     if dtype.names is not None or dtype.subdtype is not None or not dtype.itemsize:
-        raise CalibrationError(f"{place}: has elements of type {show(dtype)}; save plain numbers or text")
+        raise CalibrationError(f"{place}: has elements of type {safe(dtype)}; save plain numbers or text")
     if not all(0 <= dim <= _MAX_SIZE for dim in shape):  # 0xfff... may have too many digits to be printed
         raise CalibrationError(f"{place}: its header declares a size that no array can have; {_NPY_CURE}")
     if math.prod(shape) * dtype.itemsize != size - stream.tell():
         raise CalibrationError(
-            f"{place}: its header declares {show(dtype)} of shape {show(shape)}, "
+            f"{place}: its header declares {safe(dtype)} of shape {safe(shape)}, "
             f"which are not the {size - stream.tell()} bytes that are there; {_NPY_CURE}"
         )
     return Header(place, dtype, shape, fortran, stream.tell())
@@ -159,14 +159,14 @@ def _archive(path: Path) -> Generator[zipfile.ZipFile]:
     except CalibrationError:
         raise
     except Exception as error:  # BadZipFile, zlib.error, EOFError, RuntimeError (a password), MemoryError, ...
-        raise CalibrationError(f"{show(path)}: is no sound .npz file ({show(error)}); {_NPZ_CURE}") from error
+        raise CalibrationError(f"{safe(path)}: is no sound .npz file ({safe(error)}); {_NPZ_CURE}") from error
 
 
 def _member_headers(archive: zipfile.ZipFile, place: str, inputs: Sequence[TensorSpec]) -> dict[str, Header]:
     infos = archive.infolist()
     size = Path(str(archive.filename)).stat().st_size
     for info in infos:
-        _check_member(info, size, f"{place}: '{show(info.filename)}'")
+        _check_member(info, size, f"{place}: '{safe(info.filename)}'")
     names = [info.filename.removesuffix(".npy") for info in infos]
     if len(set(names)) < len(names):
         raise CalibrationError(f"{place}: holds two arrays of one name; {_NPZ_CURE}")
@@ -174,7 +174,7 @@ def _member_headers(archive: zipfile.ZipFile, place: str, inputs: Sequence[Tenso
     headers: dict[str, Header] = {}
     for name, info in zip(names, infos, strict=True):
         with archive.open(info) as stream:
-            headers[name] = _header(stream.read(_PREFIX), info.file_size, f"{place}: '{show(name)}'")
+            headers[name] = _header(stream.read(_PREFIX), info.file_size, f"{place}: '{safe(name)}'")
     return headers
 
 

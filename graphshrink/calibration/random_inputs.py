@@ -14,9 +14,10 @@ from typing import TypeAlias
 
 import numpy as np
 
-from graphshrink.calibration.feeds import DType, bounds, category, show, show_inputs, show_shape, type_name
+from graphshrink.calibration.feeds import DType, bounds, category, show_inputs, show_shape, type_name
 from graphshrink.calibration.samples import Indexed, Samples
 from graphshrink.errors import CalibrationError, UsageError
+from graphshrink.escaping import safe
 from graphshrink.ir.types import Array, Dim, Feeds, TensorSpec
 
 _DEFAULT_RANGE = (0, 2)
@@ -107,7 +108,7 @@ def _check_names(inputs: Sequence[TensorSpec], given: Mapping[str, object], opti
     for name in given:
         if name not in names:
             raise CalibrationError(
-                f"{option} '{show(name)}': is no input of the model; its inputs are {show_inputs(inputs)}"
+                f"{option} '{safe(name)}': is no input of the model; its inputs are {show_inputs(inputs)}"
             )
 
 
@@ -127,7 +128,7 @@ def _sizes(inputs: Sequence[TensorSpec], shapes: Mapping[str, Shape], free: int)
 
 
 def _bind(spec: TensorSpec, shape: Shape, symbols: dict[str, int]) -> None:
-    place = f"--input-shape '{show(spec.name)}'"
+    place = f"--input-shape '{safe(spec.name)}'"
     if any(size < 0 for size in shape):
         raise CalibrationError(f"{place}: {show_shape(shape)} has a negative size; give sizes of 0 or more")
     if spec.shape is None:
@@ -147,8 +148,8 @@ def _bind(spec: TensorSpec, shape: Shape, symbols: dict[str, int]) -> None:
 def _resolved(spec: TensorSpec, symbols: Mapping[str, int], free: int) -> Shape:
     if spec.shape is None:
         raise CalibrationError(
-            f"input '{show(spec.name)}': the model does not say its rank; "
-            f"give its shape, as in --input-shape {show(spec.name)}:1,3,224,224"
+            f"input '{safe(spec.name)}': the model does not say its rank; "
+            f"give its shape, as in --input-shape {safe(spec.name)}:1,3,224,224"
         )
     return tuple(_size(dim, free, first=axis == 0, symbols=symbols) for axis, dim in enumerate(spec.shape))
 
@@ -164,7 +165,7 @@ def _size(dim: Dim, free: int, *, first: bool, symbols: Mapping[str, int]) -> in
 def _range(spec: TensorSpec, given: Range | None) -> Range:
     if given is None:
         return _DEFAULT_RANGE
-    place = f"--input-range '{show(spec.name)}'"
+    place = f"--input-range '{safe(spec.name)}'"
     if category(spec.dtype) != "integer":
         raise CalibrationError(f"{place}: the input is {type_name(spec.dtype)}; give ranges for integer inputs only")
     smallest, largest = bounds(spec.dtype)
@@ -178,7 +179,7 @@ def _range(spec: TensorSpec, given: Range | None) -> Range:
 
 
 def _check_drawable(spec: TensorSpec, shape: Shape) -> None:
-    place = f"input '{show(spec.name)}'"
+    place = f"input '{safe(spec.name)}'"
     if category(spec.dtype) not in _DRAWS:
         raise CalibrationError(
             f"{place}: there are no random values of type {type_name(spec.dtype)}; give real samples"

@@ -14,25 +14,21 @@ When the length is known and there are more samples than wanted, evenly spaced o
 ones, and no more are read. Whatever is wrong raises CalibrationError with one line: the place, what is wrong, the cure.
 """
 
-import importlib.util
 import os
-import re
-import sys
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from hashlib import sha256
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol, TypeAlias, cast, runtime_checkable
 
-from graphshrink.calibration.feeds import fit_feeds, one_line, show
+from graphshrink.calibration.feeds import fit_feeds, one_line
 from graphshrink.calibration.files import readable, regular_file
 from graphshrink.calibration.folders import folder_samples
 from graphshrink.calibration.npz import array_samples, npy_samples, npz_samples
 from graphshrink.calibration.samples import Samples, describe, evenly_spaced, held, split
 from graphshrink.errors import CalibrationError, UsageError
+from graphshrink.escaping import safe
 from graphshrink.ir.types import Feeds, TensorSpec
+from graphshrink.user_code import FunctionName, function_name, function_of, imported
 
 __all__ = ["Reader", "Samples", "Source", "open_samples", "split"]
 
@@ -48,7 +44,6 @@ class Reader(Protocol):
 
 Source: TypeAlias = Reader | Mapping[str, Any] | Iterable[Mapping[str, Any]] | str | os.PathLike[str]
 
-_FUNCTION = re.compile(r"(.+\.py):([^\W\d]\w*)", re.DOTALL)
 _BY_SUFFIX: Mapping[str, Callable[[Path, Sequence[TensorSpec], int], Samples]] = {
     ".npy": npy_samples,
     ".npz": npz_samples,
@@ -77,22 +72,21 @@ def open_samples(source: Source, inputs: Sequence[TensorSpec], *, limit: int = 1
         raise UsageError(f"the number of samples is {limit}; it has to be 1 or more")
     if isinstance(source, str | os.PathLike):
         return _from_path(os.fspath(source), inputs, limit)
-    return _from_object(source, inputs, limit, f"samples of a {show(type(source).__name__)}")
+    return _from_object(source, inputs, limit, f"samples of a {safe(type(source).__name__)}")
 
 
 def _from_path(source: str, inputs: Sequence[TensorSpec], limit: int) -> Samples:
-    match = _FUNCTION.fullmatch(source)
-    path = Path(source)
+    name, path = function_name(source), Path(source)
     with readable(path):
         is_folder = path.is_dir()
-    if match is not None:
-        return _from_function(Path(match[1]), match[2], inputs, limit)
+    if name is not None:
+        return _from_function(name, inputs, limit)
     if is_folder:
         return folder_samples(path, inputs, limit)
     regular_file(path)
     reader = _BY_SUFFIX.get(path.suffix.lower())
     if reader is None:
-        raise CalibrationError(f"{show(source)}: is no known kind of samples; {_KNOWN_PATHS}")
+        raise CalibrationError(f"{safe(source)}: is no known kind of samples; {_KNOWN_PATHS}")
     return reader(path, inputs, limit)
 
 
@@ -113,7 +107,7 @@ def _from_object(source: object, inputs: Sequence[TensorSpec], limit: int, place
 
 def _fitted(place: str, inputs: Sequence[TensorSpec], sample: object) -> Feeds:
     if not isinstance(sample, Mapping):
-        raise CalibrationError(f"{place}: is a {show(type(sample).__name__)}; give a mapping of input name to array")
+        raise CalibrationError(f"{place}: is a {safe(type(sample).__name__)}; give a mapping of input name to array")
     return fit_feeds(place, inputs, cast("Mapping[Any, object]", sample))
 
 
@@ -154,57 +148,12 @@ def _chosen(samples: Iterator[object], wanted: Sequence[int]) -> Iterator[tuple[
         position = index + 1
 
 
-def _from_function(path: Path, function: str, inputs: Sequence[TensorSpec], limit: int) -> Samples:
-    place = f"{show(path)}:{show(function)}"
-    regular_file(path)
-    with _imported(path) as module, _no_exit(place):
-        made = getattr(module, function, None)
-        if not callable(made):
-            raise CalibrationError(f"{place}: the file has no such function; name a function without arguments")
-        with one_line(place, _USER_CODE):
-            source = made()
+def _from_function(name: FunctionName, inputs: Sequence[TensorSpec], limit: int) -> Samples:
+    regular_file(name.path)
+    with imported(name.path, _USER_CODE, CalibrationError) as module:
+        function = function_of(module, name, CalibrationError)
+        with one_line(name.place, _USER_CODE):
+            source = function()
         if isinstance(source, str | os.PathLike):
-            raise CalibrationError(f"{place}: returns a path; return the samples themselves, or name the path instead")
-        return _from_object(source, inputs, limit, place)
-
-
-@contextmanager
-def _imported(path: Path) -> Generator[ModuleType]:
-    """Run a Python file as a module; it stays imported when the block succeeds and leaves nothing when it fails."""
-    name = f"_graphshrink_samples_{sha256(os.fsencode(path.absolute())).hexdigest()[:16]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise CalibrationError(f"{show(path)}: is no Python file; name a .py file")
-    module = importlib.util.module_from_spec(spec)
-    before = sys.modules.get(name)
-    sys.modules[name] = module  # dataclasses and pickle look a class's module up
-    try:
-        with one_line(show(path), _USER_CODE), _no_exit(show(path)), _no_bytecode():
-            spec.loader.exec_module(module)
-        yield module
-    except BaseException:
-        if before is None:
-            sys.modules.pop(name, None)
-        else:
-            sys.modules[name] = before
-        raise
-
-
-@contextmanager
-def _no_bytecode() -> Generator[None]:
-    """Write no `__pycache__` beside the user's file."""
-    before = sys.dont_write_bytecode
-    sys.dont_write_bytecode = True
-    try:
-        yield
-    finally:
-        sys.dont_write_bytecode = before
-
-
-@contextmanager
-def _no_exit(place: str) -> Generator[None]:
-    """A script that ends itself must not end us with its exit code, which might be 0."""
-    try:
-        yield
-    except SystemExit as error:
-        raise CalibrationError(f"{place}: calls sys.exit; guard it with `if __name__ == '__main__'`") from error
+            raise CalibrationError(f"{name.place}: returns a path; return the samples, or name the path instead")
+        return _from_object(source, inputs, limit, name.place)

@@ -1,5 +1,6 @@
 """How weights are stored: exactly, in few bytes, as constants and standard operators that compute them."""
 
+from graphshrink.encodings.base import Builder, Encoded, Encoding
 from graphshrink.encodings.choose import ENCODINGS, Policy, Stored, best_encoding, encode_graph, policy_named
 from graphshrink.encodings.codebook import DECODE_BYTES, group_counts, most_distinct, stored_bytes, table_bytes
 from graphshrink.encodings.lift import Lifted, lift
@@ -7,6 +8,9 @@ from graphshrink.encodings.lift import Lifted, lift
 __all__ = [
     "DECODE_BYTES",
     "ENCODINGS",
+    "Builder",
+    "Encoded",
+    "Encoding",
     "Lifted",
     "Policy",
     "Stored",

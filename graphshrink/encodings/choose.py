@@ -59,18 +59,23 @@ def policy_named(name: str) -> Policy:
     raise UsageError(f"--encoding {name!r}: there is no such policy; use one of {', '.join(get_args(Policy))}")
 
 
-def best_encoding(array: Array, policy: Policy, opset: int) -> Encoded | None:
+def best_encoding(array: Array, policy: Policy, opset: int, extra: Sequence[Encoding] = ()) -> Encoded | None:
     """The smallest encoded form of a tensor, or None where plain is smallest."""
     since = _TYPES.get(ELEM_TYPES.get(array.dtype, T.UNDEFINED))
     if since is None or opset < since:
         return None
-    candidates = [e.encode(array) for e in _POLICIES[policy] if opset >= e.min_opset]
+    candidates = [e.encode(array) for e in _allowed(policy, extra) if opset >= e.min_opset]
     sized = [
         (size, index, candidate)
         for index, candidate in enumerate(candidates)
         if candidate is not None and (size := encoded_bytes(candidate, opset)) < array.nbytes
     ]
     return min(sized)[2] if sized else None
+
+
+def _allowed(policy: Policy, extra: Sequence[Encoding]) -> tuple[Encoding, ...]:
+    """The encodings that a policy may use, those of plug-ins included, except where everything is to be plain."""
+    return _POLICIES[policy] if policy == "plain" else (*_POLICIES[policy], *extra)
 
 
 def encoded_bytes(encoded: Encoded, opset: int, output: str = "gs00000") -> int:
@@ -86,13 +91,16 @@ def _own_bytes(builder: Builder, tensors_from: int = 0, operators_from: int = 0)
     return total_bytes(tensors, operators)
 
 
-def encode_graph(graph: Graph, chosen: Iterable[Weight], policy: Policy) -> list[Stored]:
+def encode_graph(
+    graph: Graph, chosen: Iterable[Weight], policy: Policy, extra: Sequence[Encoding] = ()
+) -> list[Stored]:
     """Replace weights by their decode subgraphs where that saves bytes.
 
     Args:
         graph: a main graph; changed in place.
         chosen: weights of this graph that may be encoded, in file order.
         policy: which encodings may be used.
+        extra: further ones, of plug-ins.
 
     Returns:
         How each of them is stored now.
@@ -101,7 +109,11 @@ def encode_graph(graph: Graph, chosen: Iterable[Weight], policy: Policy) -> list
     for weight in chosen:
         scopes.setdefault(id(weight.graph), []).append(weight)
     names = fresh_names(graph)
-    return [stored for weights in scopes.values() for stored in _encode_scope(weights[0].graph, weights, policy, names)]
+    return [
+        stored
+        for weights in scopes.values()
+        for stored in _encode_scope(weights[0].graph, weights, policy, names, extra)
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +134,13 @@ class _Plan:
         builder.describe(doc, weight.tensor.metadata or (() if said is None else said.metadata))
 
 
-def _encode_scope(scope: Graph, chosen: Sequence[Weight], policy: Policy, names: FreshNames) -> list[Stored]:
+def _encode_scope(
+    scope: Graph, chosen: Sequence[Weight], policy: Policy, names: FreshNames, extra: Sequence[Encoding]
+) -> list[Stored]:
     root = scope.root
     # Function bodies have no initializers; below IR version 4 each would have to be an input.
     builder = Builder(names, scope.opset, root.header is None or (root.header.ir_version or 0) < 4)
-    plans = {plan.weight.label: plan for plan in _worthwhile(_plans(chosen, policy, builder), builder)}
+    plans = {plan.weight.label: plan for plan in _worthwhile(_plans(chosen, policy, builder, extra), builder)}
     stored: list[Stored] = []
     for weight in chosen:
         plan, plain = plans.get(weight.label), tensor_bytes(weight.tensor)
@@ -139,10 +153,10 @@ def _encode_scope(scope: Graph, chosen: Sequence[Weight], policy: Policy, names:
     return stored
 
 
-def _plans(chosen: Sequence[Weight], policy: Policy, builder: Builder) -> list[_Plan]:
+def _plans(chosen: Sequence[Weight], policy: Policy, builder: Builder, extra: Sequence[Encoding]) -> list[_Plan]:
     plans: list[_Plan] = []
     for weight in chosen:
-        encoded = best_encoding(weight.array, policy, builder.opset)
+        encoded = best_encoding(weight.array, policy, builder.opset, extra)
         if encoded is not None:
             plan = _Plan(weight, encoded, 0)
             trial = _trial(builder, len(chosen))

@@ -6,6 +6,7 @@ are computed once each, in file order, so that no subgraph can cost more than it
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from typing import Final, NamedTuple, TypeAlias
 import numpy as np
 
 from graphshrink.encodings.base import MARK
-from graphshrink.encodings.choose import ENCODINGS
 from graphshrink.errors import ModelError
 from graphshrink.ir import edit
 from graphshrink.ir.graph import Graph, constant_of
@@ -25,6 +25,7 @@ from graphshrink.ir.types import Array
 
 # Bytes computed, intermediate ones included, for each byte stored: far above any encoding, far below a bomb.
 _MAX_GROWTH: Final = 256
+_MARKED: Final = re.compile(rf"{MARK}([a-z0-9-]+)/\w+", re.ASCII)  # "gs:codebook/gs7"
 _SMALL_CHANGE: Final = 1 << 16
 
 
@@ -79,15 +80,13 @@ def _lift_scope(scope: Graph, keep: _Keep) -> list[Lifted]:
 
 
 def _marked(scope: Graph) -> dict[str, str]:
-    """Values that bear the mark of an encoding that we know, with its name; the outputs of a graph are no weights."""
-    names = {encoding.name for encoding in ENCODINGS}
+    """Values that bear the mark of an encoding, known or a plug-in's, with its name; outputs are no weights."""
     outputs = {info.name for info in scope.outputs}
     found: dict[str, str] = {}
     for _, operator in scope.operators():
-        label = operator.name or ""
-        encoding = label.removeprefix(MARK).partition("/")[0]
-        if label.startswith(MARK) and encoding in names and len(operator.outputs) == 1:
-            found[operator.outputs[0]] = encoding
+        mark = _MARKED.fullmatch(operator.name or "")
+        if mark is not None and len(operator.outputs) == 1:
+            found[operator.outputs[0]] = mark[1]
     return {name: encoding for name, encoding in found.items() if name and name not in outputs}
 
 

@@ -9,6 +9,7 @@ break this is an InternalError, and the graph stays as it was.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from graphshrink.errors import InternalError
 from graphshrink.ir.graph import CAPTURE, Graph, Value, constant_of
@@ -111,11 +112,17 @@ def remove_initializer(graph: Graph, name: str) -> None:
 
 
 def set_constant(graph: Graph, name: str, tensor: Tensor) -> None:
-    """Give an initializer, or the Constant operator behind a value, another tensor."""
+    """Give an initializer, or the Constant or ConstantOfShape behind a value, another tensor."""
     if name in graph._constants:
         graph._net.nodes[name]["payload"] = Value(name, replace(tensor, name=name))
         return
     number = graph.producer(name)
+    if number is not None and graph.operator(number).is_a("ConstantOfShape"):
+        old = graph.operator(number)
+        held = Attribute("value", AttributeType.TENSOR, tensor)
+        new = replace(old, op_type="Constant", inputs=(), attributes=MappingProxyType({"value": held}))
+        replace_operator(graph, number, new)
+        return
     if number is None or constant_of(graph.operator(number)) is None:
         raise InternalError(f"value {name!r} is not a constant")
     operator = graph.operator(number)

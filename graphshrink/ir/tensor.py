@@ -94,7 +94,14 @@ class ExternalData:
     length: int
 
 
-TensorData: TypeAlias = RawData | FieldData | StringData | ExternalData
+@dataclass(frozen=True, slots=True)
+class FilledData:
+    """One element, as the bytes `raw_data` would have, that stands at every place; no other memory is taken."""
+
+    element: bytes
+
+
+TensorData: TypeAlias = RawData | FieldData | StringData | ExternalData | FilledData
 
 
 def _map(data: ExternalData) -> memoryview:
@@ -114,6 +121,8 @@ _READ: dict[type[Any], Callable[[Any], bytes | memoryview]] = {
     FieldData: lambda data: data.buffer,
     ExternalData: _map,
 }
+
+_MAX_FILLED: int = 1 << 59  # bytes, with which sizes still fit 64 bits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,6 +166,8 @@ class Tensor:
         """
         if isinstance(self.data, StringData):
             raise ModelError(f"tensor {self.name!r} holds strings, which have no raw form")
+        if isinstance(self.data, FilledData):
+            return self.array.tobytes()
         return _READ[type(self.data)](self.data)
 
     @property
@@ -164,6 +175,8 @@ class Tensor:
         """The elements as a read-only array of shape `dims`; strings as objects (bytes)."""
         if isinstance(self.data, StringData):
             array: Array = np.array(self.data.items, dtype=object).reshape(self.dims)
+        elif isinstance(self.data, FilledData):
+            array = np.broadcast_to(np.frombuffer(self.data.element, DTYPES[self.elem_type]).reshape(()), self.dims)
         elif self.elem_type in PACKED_BITS:
             codes = unpack_codes(self.buffer, self.elem_type, self.size)
             array = _codes_to_values(self.elem_type)[codes].reshape(self.dims)
@@ -203,6 +216,22 @@ def tensor_of(array: Array, name: str | None = None) -> Tensor:
     )
 
 
+def filled_tensor(name: str, value: Tensor | None, dims: tuple[int, ...]) -> Tensor | None:
+    """What ConstantOfShape gives; None where the value is no single element of a whole-byte type, or the shape absurd.
+
+    Args:
+        name: of the result.
+        value: the one element; None for ONNX's default, a float32 zero.
+        dims: of the result.
+    """
+    element = value if value is not None else tensor_of(np.zeros(1, np.float32))
+    if element.size != 1 or element.elem_type not in DTYPES or element.elem_type in PACKED_BITS:
+        return None
+    if any(d < 0 for d in dims) or math.prod(d for d in dims if d) >= _MAX_FILLED // DTYPES[element.elem_type].itemsize:
+        return None
+    return Tensor(name, element.elem_type, dims, FilledData(bytes(element.buffer)))
+
+
 def packed_size(elem_type: int, dims: tuple[int, ...]) -> int:
     """Bytes that `dims` elements of a type take in `raw_data` (Python integers: no overflow)."""
     bits = PACKED_BITS.get(elem_type) or 8 * DTYPES[elem_type].itemsize
@@ -238,11 +267,11 @@ def _codes_to_values(elem_type: int) -> Array:
 class SparseTensor:
     """Constants of which only the non-zero ones are stored: `values` (nnz,), `indices` (nnz,) or (nnz, rank)."""
 
-    values: Tensor | None
-    indices: Tensor | None
+    values: Tensor
+    indices: Tensor
     dims: tuple[int, ...]
 
     @property
     def name(self) -> str | None:
         """The name, which ONNX keeps on the values."""
-        return None if self.values is None else self.values.name
+        return self.values.name

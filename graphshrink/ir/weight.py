@@ -13,8 +13,10 @@ from typing import Final, TypeAlias
 
 from graphshrink.ir.graph import CAPTURE, Function, Graph, constant_of
 from graphshrink.ir.operator import Operator
-from graphshrink.ir.tensor import Tensor
+from graphshrink.ir.tensor import T, Tensor, filled_tensor
 from graphshrink.ir.types import Array
+
+_MAX_RANK: Final = 64  # NumPy's
 
 TRANSPARENT: Final = (
     "Identity",
@@ -75,17 +77,28 @@ class Weight:
         """The values, read-only."""
         return self.tensor.array
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What users may call it: its label, its name, and the names of the operators that use it."""
+        return (self.label, self.name, *(use.operator.name or "" for use in self.uses))
+
+    @property
+    def operator_types(self) -> tuple[str, ...]:
+        """Types of the operators that use it."""
+        return tuple(use.operator.op_type for use in self.uses)
+
 
 def weights(graph: Graph) -> list[Weight]:
     """All dense constants of a model in file order.
 
-    Initializers come first, then Constant operators, then those of nested graphs and of functions.
+    Initializers come first, then Constant operators, then what ConstantOfShape makes of a constant shape; then those of
+    nested graphs and of functions.
     """
     functions = {f.key: f for f in graph.header.functions} if graph.header is not None else {}
     named = _named_elsewhere(graph)
     found: list[Weight] = []
     for path, scope in graph.scopes():
-        for name, tensor in constants(scope):
+        for name, tensor in (*constants(scope), *filled(scope)):
             label = f"{path}/{name}" if path else name
             uses, exposed = _trace(scope, name, functions)
             if name in named:
@@ -115,6 +128,22 @@ def constants(graph: Graph) -> Iterator[tuple[str, Tensor]]:
             yield value.name, value.constant
     for _, operator in graph.operators():
         if (tensor := constant_of(operator)) is not None and operator.outputs and operator.outputs[0]:
+            yield operator.outputs[0], tensor
+
+
+def filled(graph: Graph) -> Iterator[tuple[str, Tensor]]:
+    """What ConstantOfShape operators of one scope make of constant shapes, by name, in file order."""
+    for _, operator in graph.operators():
+        if not operator.is_a("ConstantOfShape") or len(operator.inputs) != 1 or not operator.outputs:
+            continue
+        shape = graph.constant(operator.inputs[0])
+        if shape is None or shape.elem_type != T.INT64 or shape.size > _MAX_RANK or len(shape.dims) != 1:
+            continue
+        value = operator.attributes.get("value")
+        held = value.value if value is not None else None
+        if _overridable(graph, operator.inputs[0]) is not None or not (held is None or isinstance(held, Tensor)):
+            continue
+        if (tensor := filled_tensor(operator.outputs[0], held, tuple(map(int, shape.array)))) is not None:
             yield operator.outputs[0], tensor
 
 

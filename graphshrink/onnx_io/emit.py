@@ -17,7 +17,8 @@ from graphshrink.errors import GraphshrinkError, ModelError
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import StringData, Tensor
 from graphshrink.onnx_io.external import DataWriter, Placement, flush_folders, flush_to_disk
-from graphshrink.onnx_io.to_proto import keep_in_place, write_model
+from graphshrink.onnx_io.fields import keep_in_place
+from graphshrink.onnx_io.to_proto import write_model
 
 EXTERNAL_FROM: Final = 1_500_000_000
 """Bytes of weights from which a model is written with external data; protobuf ends at 2 GB."""

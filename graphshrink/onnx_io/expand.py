@@ -7,11 +7,11 @@ from pathlib import Path
 from graphshrink.encodings import lift
 from graphshrink.errors import JudgeError
 from graphshrink.ir.check import check
-from graphshrink.onnx_io.emit import stage
+from graphshrink.onnx_io.emit import Staged, stage
 from graphshrink.onnx_io.external import model_files
 from graphshrink.onnx_io.load import load_as_stored
 from graphshrink.onnx_io.recheck import check_written
-from graphshrink.onnx_io.runtime import Runtime
+from graphshrink.onnx_io.runtime import Limits, Runtime
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def expand_model(source: Path, destination: Path, *, external: bool | None = Non
     staged = stage(graph, destination, external=external)
     try:
         check_written(staged.model, graph)
-        _ask_judges(source, staged.model)
+        _ask_judges(source, staged)
         size = staged.size
         staged.commit()
     finally:
@@ -46,9 +46,10 @@ def expand_model(source: Path, destination: Path, *, external: bool | None = Non
     return Expanded(len(lifted), before, size)
 
 
-def _ask_judges(source: Path, result: Path) -> None:
+def _ask_judges(source: Path, staged: Staged) -> None:
     """Every judge that takes the source has to take the result."""
-    with Runtime() as runtime:
+    result = staged.model
+    with Limits().runtime([result, *([staged.data] if staged.data is not None else [])]) as runtime:
         for judge in (runtime.check, _loads(runtime)):
             try:
                 accepted = judge(source) is None

@@ -18,6 +18,9 @@ from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import ExternalData
 from graphshrink.ir.weight import constants
 
+GIT_LFS: Final = b"version https://git-lfs"
+"""How a file begins that stands for one that git-lfs has not fetched."""
+
 ALIGNMENT: Final = 4096
 """Where tensors start in a data file, so that runtimes can map them."""
 
@@ -79,6 +82,9 @@ def _own_file(path: Path, folder: Path, end: int, where: str) -> Path:
     if info.st_nlink > 1:
         raise ModelError(f"{where}: external data {path.name!r} has several names (hard links); copy it first")
     if end > info.st_size:
+        with resolved.open("rb") as file:
+            if file.read(len(GIT_LFS)) == GIT_LFS:
+                raise ModelError(f"{where}: external data {path.name!r} is a git-lfs pointer; run `git lfs pull`")
         have = f"ends at {info.st_size} bytes, before the tensor does ({end})"
         raise ModelError(f"{where}: external data {path.name!r} {have}")
     return resolved

@@ -11,11 +11,15 @@ from google.protobuf.message import DecodeError
 
 from graphshrink.encodings import lift
 from graphshrink.errors import ModelError
+from graphshrink.escaping import safe
 from graphshrink.ir.check import check
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import RawData
 from graphshrink.ir.weight import constants
-from graphshrink.onnx_io.from_proto import Source, read_model
+from graphshrink.onnx_io.external import GIT_LFS
+from graphshrink.onnx_io.fields import Source
+from graphshrink.onnx_io.from_proto import read_model
+from graphshrink.onnx_io.limits import expect_bounded
 from graphshrink.onnx_io.wire import split
 
 _MAP_FROM: Final = 1 << 20  # smaller files are read whole
@@ -23,7 +27,7 @@ _SIZE_CAP: Final = 1 << 31  # protobuf's own limit
 
 # What people pass by mistake, by the first bytes of the file.
 _MISTAKES: Final = (
-    (b"version https://git-lfs", "is a git-lfs pointer, not the model; run `git lfs pull`"),
+    (GIT_LFS, "is a git-lfs pointer, not the model; run `git lfs pull`"),
     (b"\x1f\x8b", "is gzip-compressed; unpack it first"),
     (b"PK\x03\x04", "is a zip archive (a PyTorch checkpoint?); unpack it, or export the model to ONNX first"),
     (b"PK\x05\x06", "is an empty zip archive"),
@@ -65,6 +69,7 @@ def load_as_stored(model: str | os.PathLike[str] | onnx.ModelProto) -> Graph:
             known.CopyFrom(model)
             _expect_known_fields(known)
             _expect_graph(known)
+            expect_bounded(model)
             return read_model(model, Source())
         return read_model(*_parse(Path(model)))
     except ModelError as e:
@@ -101,8 +106,7 @@ def _place(model: str | os.PathLike[str] | onnx.ModelProto) -> str:
     """The beginning of messages about a model; escaped, since a file's name may hold anything."""
     if isinstance(model, onnx.ModelProto):
         return ""
-    name = os.fspath(model)
-    return f"{name if name.isprintable() else repr(name)}: "
+    return f"{safe(os.fspath(model))}: "
 
 
 def _parse(path: Path) -> tuple[onnx.ModelProto, Source]:
@@ -124,6 +128,7 @@ def _parse(path: Path) -> tuple[onnx.ModelProto, Source]:
         source = Source(path.parent, found.resolve)
     _expect_known_fields(proto)
     _expect_graph(proto)
+    expect_bounded(proto)
     return proto, source
 
 

@@ -7,49 +7,53 @@ Whatever a model does there, hang, crash or fill the memory, is an ordinary `Jud
 finds a fresh worker. The process is `graphshrink._worker`; the messages are `graphshrink.onnx_io.frames`.
 """
 
-import math
-import os
 import re
-import signal
-import subprocess
-import sys
 import tempfile
-import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from io import BufferedReader, BufferedWriter
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, RLock, Thread
+from threading import RLock
 from types import TracebackType
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
 
 import numpy as np
 
 from graphshrink.errors import CalibrationError, JudgeError
+from graphshrink.escaping import safe
 from graphshrink.ir.types import Array, Dim, Feeds, TensorSpec
 from graphshrink.onnx_io import frames
 from graphshrink.onnx_io.frames import Frame
+from graphshrink.onnx_io.process import Worker, WorkerLost
 
 _JUDGES: Final[Mapping[str, str]] = {"check": "the ONNX checker", "infer_shapes": "ONNX shape inference"}
 """Who executes a command; ONNX Runtime, if not listed."""
 
+_LONGEST: Final = 300  # characters of a message
+
 _OUT_OF_MEMORY: Final = re.compile(r"MemoryError|bad[_ ]alloc|failed to allocate|out of memory", re.IGNORECASE)
 
-_BOOT: Final = """\
-import importlib.machinery, importlib.util, sys
-folder = sys.argv.pop(1)
-sys.path.append(folder)
-spec = importlib.machinery.PathFinder.find_spec("graphshrink", [folder])
-sys.modules["graphshrink"] = importlib.util.module_from_spec(spec)
-from graphshrink import _worker
-_worker.main(sys.argv[1:])
-"""
-"""Runs the worker of *this* graphshrink, installed or not, even where another one is installed.
 
-Its folder, which may also hold our dependencies, comes last on the path, so that nothing in it shadows anything. The
-package's own `__init__` is not executed: it would import the whole compiler, which the worker has no use for.
-"""
+_EACH_FILE: Final = 4  # times its bytes: two sessions at once, each of which copies its weights while it is opened
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What running a stranger's model may cost.
+
+    Attributes:
+        seconds: for one request: a check, opening a model, or a run of one sample.
+        memory: bytes of address space of the child process (Linux only), beside what the model's files need.
+    """
+
+    seconds: float = 300.0
+    memory: int = 8 << 30
+
+    def runtime(self, files: Iterable[Path], providers: Sequence[str] = ("CPUExecutionProvider",)) -> "Runtime":
+        """A runtime for models that are about as large as these files."""
+        memory = self.memory + _EACH_FILE * sum(path.stat().st_size for path in files)
+        return Runtime(providers=providers, timeout=self.seconds, memory_limit=memory)
 
 
 class Runtime:
@@ -77,7 +81,7 @@ class Runtime:
         self._timeout = timeout
         self._memory_limit = memory_limit
         self._lock = RLock()
-        self._worker: _Worker | None = None
+        self._worker: Worker | None = None
         self._closed = False
 
     def check(self, model: Path, *, full: bool = True) -> str | None:
@@ -91,7 +95,7 @@ class Runtime:
             JudgeError: the checker did not come to a verdict.
         """
         objection = self._ask(model, "check", path=_absolute(model), full=full).head["objection"]
-        return None if objection is None else _one_line(str(objection))
+        return None if objection is None else safe(objection, _LONGEST)
 
     def infer_shapes(self, model: Path) -> dict[str, tuple[Dim, ...]]:
         """Return the dims of each value of the main graph, as far as ONNX can tell; values of unknown rank are missing.
@@ -142,7 +146,7 @@ class Runtime:
         model: Path,
         command: str,
         arrays: Sequence[Array] = (),
-        worker: "_Worker | None" = None,
+        worker: Worker | None = None,
         **arguments: Any,
     ) -> Frame:
         """Send a command to the given worker (by default to the present one, or a new one) and return its reply.
@@ -156,14 +160,14 @@ class Runtime:
         try:
             packed = frames.pack(Frame({"command": command, **arguments}, arrays))
         except (TypeError, ValueError) as error:
-            raise CalibrationError(_one_line(f"{place}: a feed cannot be used: {error}")) from error
+            raise CalibrationError(safe(f"{place}: a feed cannot be used: {error}", _LONGEST)) from error
         with self._lock:
             try:
                 reply = self._present(worker).exchange(packed)
-            except _WorkerLost as lost:
+            except WorkerLost as lost:
                 if worker is None or worker is self._worker:
                     self._discard()
-                raise JudgeError(_one_line(f"{place}: {judge} {lost}")) from lost
+                raise JudgeError(safe(f"{place}: {judge} {lost}", _LONGEST)) from lost
             except BaseException:  # such as KeyboardInterrupt: the rest of the reply is still in the pipe
                 self._discard()
                 raise
@@ -171,20 +175,20 @@ class Runtime:
             return reply
         message = f"{reply.head['error']}: {reply.head['message']}"
         verdict = "ran out of memory" if _OUT_OF_MEMORY.search(message) else "refused the model"
-        raise JudgeError(_one_line(f"{place}: {judge} {verdict} ({message})"))
+        raise JudgeError(safe(f"{place}: {judge} {verdict} ({message})", _LONGEST))
 
-    def _present(self, wanted: "_Worker | None") -> "_Worker":
+    def _present(self, wanted: Worker | None) -> Worker:
         if self._closed:
-            raise _WorkerLost("cannot run: this runtime was closed")
+            raise WorkerLost("cannot run: this runtime was closed")
         if self._worker is not None and not self._worker.alive():
             self._discard()  # it died idle, which is not the fault of the model at hand
         if wanted is not None and wanted is not self._worker:
-            raise _WorkerLost("has lost this session, because its process had to be stopped; open the model again")
+            raise WorkerLost("has lost this session, because its process had to be stopped; open the model again")
         if self._worker is None:
             try:
-                self._worker = _Worker(self._timeout, self._memory_limit)
+                self._worker = Worker(self._timeout, self._memory_limit)
             except OSError as error:
-                raise _WorkerLost(f"cannot be started ({error})") from error
+                raise WorkerLost(f"cannot be started ({error})") from error
             self._finalizer = weakref.finalize(self, self._worker.stop)  # also runs at exit
         return self._worker
 
@@ -202,7 +206,7 @@ class Session:
         outputs: what comes out; likewise.
     """
 
-    def __init__(self, runtime: Runtime, worker: "_Worker", model: Path, opened: Mapping[str, Any]) -> None:
+    def __init__(self, runtime: Runtime, worker: Worker, model: Path, opened: Mapping[str, Any]) -> None:
         self._runtime = runtime
         self._worker = worker
         self._model = model
@@ -261,121 +265,6 @@ class Session:
         )
 
 
-class _WorkerLost(Exception):  # noqa: N818 an event, not an error that a user sees
-    """The worker is gone; the message says why, as the rest of a sentence about the judge."""
-
-
-class _Worker:
-    """One child process and the pipes to it."""
-
-    def __init__(self, timeout: float, memory_limit: int | None) -> None:
-        self._timeout = timeout
-        self._limited = memory_limit is not None
-        self._owner = os.getpid()
-        self._process = subprocess.Popen(
-            _command(memory_limit),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=None if os.environ.get("GRAPHSHRINK_DEBUG") else subprocess.DEVNULL,
-            env=_environment(),
-            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-        )
-        self._requests = cast(BufferedWriter, self._process.stdin)
-        self._replies = cast(BufferedReader, self._process.stdout)
-        self._deadline = math.inf
-        self._expired = False
-        self._stopped = Event()
-        Thread(target=self._watch, name="graphshrink-watch", daemon=True).start()
-
-    def exchange(self, packed: frames.Packed) -> Frame:
-        """Send a request and return the reply to it.
-
-        Raises:
-            _WorkerLost: it crashed, took too long, or sent nonsense. It cannot be used any more.
-        """
-        self._deadline = time.monotonic() + self._timeout
-        try:
-            frames.write(self._requests, packed)
-            reply = frames.read(self._replies)
-        except (OSError, EOFError):
-            reply = None
-        except (ValueError, MemoryError) as error:
-            raise _WorkerLost(f"sent a reply that cannot be read ({error})") from error
-        finally:
-            self._deadline = math.inf
-        if self._expired:
-            raise _WorkerLost(f"ran out of time (the limit is {self._timeout:g} s)")
-        if reply is None:
-            raise _WorkerLost(self._cause())
-        return reply
-
-    def alive(self) -> bool:
-        """Say whether the process still runs."""
-        return self._process.poll() is None
-
-    def kill(self) -> None:
-        """End the process, at once; not a process of which this one is only a fork."""
-        if self._owner == os.getpid():
-            self._process.kill()
-
-    def stop(self) -> None:
-        """End the process and leave nothing of it behind, neither pipes nor a zombie."""
-        self._stopped.set()
-        self.kill()
-        with suppress(OSError):  # the rest of a request that nobody will read
-            self._requests.close()
-        self._replies.close()
-        if self._owner == os.getpid():
-            self._process.wait()
-
-    def _watch(self) -> None:
-        """Kill the process at the deadline.
-
-        One thread that looks now and then works on every system, also when the pipe to the worker is full, and costs a
-        request nothing, where a Timer for each would add from 0.1 to 3 ms.
-        """
-        while not self._stopped.wait(min(1.0, self._timeout / 10)):
-            if time.monotonic() > self._deadline:
-                self._expired = True
-                self.kill()
-
-    def _cause(self) -> str:
-        """Say why the worker closed its pipes."""
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=5)
-        code = self._process.returncode
-        if code is None or code >= 0:
-            cause = f"stopped without an answer (exit code {code}; GRAPHSHRINK_DEBUG=1 shows what it printed"
-            return f"{cause}{'; perhaps it ran out of memory' if self._limited else ''})"
-        memory = "; perhaps it ran out of memory" if self._limited or -code == signal.SIGKILL else ""
-        return f"crashed ({_signal_name(-code)}{memory})"
-
-
-def _command(memory_limit: int | None) -> list[str]:
-    if not sys.executable:
-        raise _WorkerLost("cannot be started, because Python does not know its own executable")
-    # -P keeps the working directory off the path; what this interpreter was told to ignore, the worker ignores too.
-    flags = ["-P", *["-E"] * sys.flags.ignore_environment, *["-s"] * sys.flags.no_user_site]
-    limit = [] if memory_limit is None else [str(memory_limit)]
-    return [sys.executable, *flags, "-c", _BOOT, str(Path(__file__).parents[2]), *limit]
-
-
-def _environment() -> dict[str, str]:
-    """Return our environment without PYTHONPATH's relative entries: the working directory, which `-P` leaves in."""
-    environment = dict(os.environ)
-    # The worker needs NumPy for its arrays alone; a pool of threads would take time and address space.
-    environment["OPENBLAS_NUM_THREADS"] = "1"
-    folders = [folder for folder in environment.pop("PYTHONPATH", "").split(os.pathsep) if Path(folder).is_absolute()]
-    return {**environment, "PYTHONPATH": os.pathsep.join(folders)} if folders else environment
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
 def _absolute(model: Path) -> str:
     return str(model.absolute())
 
@@ -402,9 +291,3 @@ def _tail(model: Path) -> str:
     """Return the path, or its end if it would leave no room for a message."""
     text = str(model)
     return text if len(text) <= 120 else f"...{text[-117:]}"
-
-
-def _one_line(text: str) -> str:
-    """Make text of strangers fit for a message: control characters escaped, at most 300 characters."""
-    plain = "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
-    return plain if len(plain) <= 300 else plain[:297] + "..."

@@ -1,192 +1,19 @@
 """The IR into protobuf messages, message by message, from the IR alone: the inverse of `from_proto`, in its order."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, TypeAlias, cast
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
-import numpy as np
 import onnx
 
 from graphshrink.ir.graph import Function, Graph, Header, Training
 from graphshrink.ir.operator import Attribute, AttributeType, Operator, Record
 from graphshrink.ir.tensor import (
-    PACKED_BITS,
-    ExternalData,
-    FieldData,
-    RawData,
-    SparseTensor,
-    StringData,
     Tensor,
-    unpack_codes,
 )
-from graphshrink.ir.types import (
-    Dimension,
-    MapType,
-    Metadata,
-    OpaqueType,
-    OptionalType,
-    SequenceType,
-    TensorType,
-    Type,
-    UnsetType,
-    ValueInfo,
-)
-from graphshrink.onnx_io.from_proto import REPEATED, attribute_field, typed_field
-
-T = onnx.TensorProto
-
-Relocate: TypeAlias = Callable[[Tensor], tuple[tuple[str, str], ...] | None]
-"""Says for a tensor where its data lies outside the file (entries of `external_data`), or None to keep it as it is."""
-
-
-def keep_in_place(tensor: Tensor) -> tuple[tuple[str, str], ...] | None:
-    """Tensors that were outside stay where they were."""
-    return tensor.data.entries if isinstance(tensor.data, ExternalData) else None
-
-
-def _set(message: Any, **values: Any) -> None:
-    for name, value in values.items():
-        if value is not None:
-            setattr(message, name, value)
-
-
-def _add_pairs(entries: Any, pairs: Metadata) -> None:
-    for key, value in pairs:
-        entries.add(key=key, value=value)
-
-
-# ---- tensors
-
-
-def write_tensor(tensor: Tensor, proto: onnx.TensorProto, relocate: Relocate) -> None:
-    """Fill a TensorProto."""
-    proto.dims.extend(tensor.dims)
-    proto.data_type = tensor.elem_type
-    _set(proto, name=tensor.name, doc_string=tensor.doc)
-    if tensor.states_location:
-        proto.data_location = T.DEFAULT
-    if tensor.metadata:
-        _add_pairs(proto.metadata_props, tensor.metadata)
-    entries = relocate(tensor)
-    if entries is not None:
-        proto.data_location = T.EXTERNAL
-        _add_pairs(proto.external_data, entries)
-    else:
-        _DATA[type(tensor.data)](tensor, proto)
-
-
-def _write_raw(tensor: Tensor, proto: onnx.TensorProto) -> None:
-    proto.raw_data = bytes(tensor.buffer)
-
-
-def _write_field(tensor: Tensor, proto: onnx.TensorProto) -> None:
-    name, entry = typed_field(tensor.elem_type)
-    one_an_entry = PACKED_BITS.get(tensor.elem_type) == 6
-    entries = (
-        unpack_codes(tensor.buffer, tensor.elem_type, tensor.size)
-        if one_an_entry
-        else np.frombuffer(tensor.buffer, entry)
-    )
-    getattr(proto, name).extend(entries.tolist())
-
-
-def _write_strings(tensor: Tensor, proto: onnx.TensorProto) -> None:
-    if isinstance(tensor.data, StringData):
-        proto.string_data.extend(tensor.data.items)
-
-
-_DATA: Final[Mapping[type[Any], Callable[[Tensor, onnx.TensorProto], None]]] = {
-    RawData: _write_raw,
-    ExternalData: _write_raw,
-    FieldData: _write_field,
-    StringData: _write_strings,
-}
-
-
-def write_sparse(sparse: SparseTensor, proto: onnx.SparseTensorProto, relocate: Relocate) -> None:
-    """Fill a SparseTensorProto."""
-    proto.dims.extend(sparse.dims)
-    if sparse.values is not None:
-        proto.values.SetInParent()
-        write_tensor(sparse.values, proto.values, relocate)
-    if sparse.indices is not None:
-        proto.indices.SetInParent()
-        write_tensor(sparse.indices, proto.indices, relocate)
-
-
-# ---- types
-
-
-def write_type(kind: Type, proto: onnx.TypeProto) -> None:
-    """Fill a TypeProto."""
-    proto.SetInParent()
-    _set(proto, denotation=kind.denotation)
-    _TYPES[type(kind)](kind, proto)
-
-
-def _write_tensor_type(kind: TensorType, proto: onnx.TypeProto) -> None:
-    inner: Any = proto.sparse_tensor_type if kind.sparse else proto.tensor_type
-    inner.SetInParent()
-    _set(inner, elem_type=kind.elem_type)
-    if kind.shape is None:
-        return
-    inner.shape.SetInParent()
-    for dimension in kind.shape:
-        _write_dimension(dimension, inner.shape.dim.add())
-
-
-def _write_dimension(dimension: Dimension, proto: Any) -> None:
-    _set(proto, denotation=dimension.denotation)
-    if isinstance(dimension.size, str):
-        proto.dim_param = dimension.size
-    elif dimension.size is not None:
-        proto.dim_value = dimension.size
-
-
-def _write_inner(kind: Type | None, proto: onnx.TypeProto) -> None:
-    if kind is not None:
-        write_type(kind, proto)
-
-
-def _write_sequence(kind: SequenceType, proto: onnx.TypeProto) -> None:
-    proto.sequence_type.SetInParent()
-    _write_inner(kind.elem, proto.sequence_type.elem_type)
-
-
-def _write_optional(kind: OptionalType, proto: onnx.TypeProto) -> None:
-    proto.optional_type.SetInParent()
-    _write_inner(kind.elem, proto.optional_type.elem_type)
-
-
-def _write_map(kind: MapType, proto: onnx.TypeProto) -> None:
-    proto.map_type.SetInParent()
-    _set(proto.map_type, key_type=kind.key_type)
-    _write_inner(kind.value, proto.map_type.value_type)
-
-
-def _write_opaque(kind: OpaqueType, proto: Any) -> None:
-    proto.opaque_type.SetInParent()
-    _set(proto.opaque_type, domain=kind.domain, name=kind.name)
-
-
-_TYPES: Final[Mapping[type[Any], Callable[[Any, Any], None]]] = {
-    TensorType: _write_tensor_type,
-    SequenceType: _write_sequence,
-    OptionalType: _write_optional,
-    MapType: _write_map,
-    OpaqueType: _write_opaque,
-    UnsetType: lambda kind, proto: None,
-}
-
-
-def write_value_info(info: ValueInfo, proto: onnx.ValueInfoProto) -> None:
-    """Fill a ValueInfoProto."""
-    proto.name = info.name
-    _set(proto, doc_string=info.doc)
-    if info.type is not None:
-        write_type(info.type, proto.type)
-    if info.metadata:
-        _add_pairs(proto.metadata_props, info.metadata)
-
+from graphshrink.onnx_io.fields import Relocate, add_pairs, keep_in_place, set_fields
+from graphshrink.onnx_io.from_proto import REPEATED, attribute_field
+from graphshrink.onnx_io.tensors import write_sparse, write_tensor
+from graphshrink.onnx_io.types import write_type, write_value_info
 
 # ---- attributes and operators
 
@@ -206,7 +33,7 @@ def write_attribute(attribute: Attribute, proto: onnx.AttributeProto, relocate: 
     proto.name = attribute.name
     if attribute.states_type:
         proto.type = int(attribute.type)  # type: ignore[assignment]
-    _set(proto, ref_attr_name=attribute.reference, doc_string=attribute.doc)
+    set_fields(proto, ref_attr_name=attribute.reference, doc_string=attribute.doc)
     value: Any = attribute.value
     if value is None:
         return
@@ -228,11 +55,11 @@ def write_operator(operator: Operator, proto: onnx.NodeProto, relocate: Relocate
     proto.op_type = operator.op_type
     proto.input.extend(operator.inputs)
     proto.output.extend(operator.outputs)
-    _set(proto, domain=operator.domain, name=operator.name, overload=operator.overload, doc_string=operator.doc)
+    set_fields(proto, domain=operator.domain, name=operator.name, overload=operator.overload, doc_string=operator.doc)
     for attribute in operator.attributes.values():
         write_attribute(attribute, proto.attribute.add(), relocate)
     if operator.metadata:
-        _add_pairs(proto.metadata_props, operator.metadata)
+        add_pairs(proto.metadata_props, operator.metadata)
     for record in operator.devices:
         write_record(record, proto.device_configurations.add())
 
@@ -262,7 +89,7 @@ def _extend(repeated: Any, items: Iterable[Any]) -> None:
 
 def write_graph(graph: Graph, proto: onnx.GraphProto, relocate: Relocate) -> None:
     """Fill a GraphProto."""
-    _set(proto, name=graph.name, doc_string=graph.doc)
+    set_fields(proto, name=graph.name, doc_string=graph.doc)
     for _, operator in graph.operators():
         write_operator(operator, proto.node.add(), relocate)
     for value in graph.initializers():
@@ -279,16 +106,16 @@ def write_graph(graph: Graph, proto: onnx.GraphProto, relocate: Relocate) -> Non
             write_value_info(info, entries.add())
     for annotation in graph.annotations:
         entry = proto.quantization_annotation.add()
-        _set(entry, tensor_name=annotation.tensor_name)
-        _add_pairs(entry.quant_parameter_tensor_names, annotation.parameters)
+        set_fields(entry, tensor_name=annotation.tensor_name)
+        add_pairs(entry.quant_parameter_tensor_names, annotation.parameters)
     if graph.metadata:
-        _add_pairs(proto.metadata_props, graph.metadata)
+        add_pairs(proto.metadata_props, graph.metadata)
 
 
 def write_function(function: Function, proto: onnx.FunctionProto, relocate: Relocate) -> None:
     """Fill a FunctionProto."""
     proto.name = function.name
-    _set(proto, domain=function.domain, overload=function.overload, doc_string=function.doc)
+    set_fields(proto, domain=function.domain, overload=function.overload, doc_string=function.doc)
     proto.input.extend(function.inputs)
     proto.output.extend(function.outputs)
     proto.attribute.extend(function.attributes)
@@ -299,12 +126,12 @@ def write_function(function: Function, proto: onnx.FunctionProto, relocate: Relo
     for info in function.body.value_info.values():
         write_value_info(info, proto.value_info.add())
     _write_opsets(function.body.opsets, proto)
-    _add_pairs(proto.metadata_props, function.metadata)
+    add_pairs(proto.metadata_props, function.metadata)
 
 
 def _write_opsets(opsets: tuple[tuple[str | None, int | None], ...], proto: Any) -> None:
     for domain, version in opsets:
-        _set(proto.opset_import.add(), domain=domain, version=version)
+        set_fields(proto.opset_import.add(), domain=domain, version=version)
 
 
 def _write_training(training: Training, proto: onnx.TrainingInfoProto, relocate: Relocate) -> None:
@@ -312,15 +139,15 @@ def _write_training(training: Training, proto: onnx.TrainingInfoProto, relocate:
         if graph is not None:
             getattr(proto, name).SetInParent()
             write_graph(graph, getattr(proto, name), relocate)
-    _add_pairs(proto.initialization_binding, training.initialization_binding)
-    _add_pairs(proto.update_binding, training.update_binding)
+    add_pairs(proto.initialization_binding, training.initialization_binding)
+    add_pairs(proto.update_binding, training.update_binding)
 
 
 def write_model(graph: Graph, relocate: Relocate) -> onnx.ModelProto:
     """A ModelProto of a main graph."""
     header = graph.header or Header()
     proto = onnx.ModelProto()
-    _set(
+    set_fields(
         proto,
         ir_version=header.ir_version,
         producer_name=header.producer_name,
@@ -332,7 +159,7 @@ def write_model(graph: Graph, relocate: Relocate) -> onnx.ModelProto:
     _write_opsets(graph.opsets, proto)
     proto.graph.SetInParent()
     write_graph(graph, proto.graph, relocate)
-    _add_pairs(proto.metadata_props, header.metadata)
+    add_pairs(proto.metadata_props, header.metadata)
     for function in header.functions:
         write_function(function, proto.functions.add(), relocate)
     for training in header.training:

@@ -8,19 +8,20 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from graphshrink.errors import JudgeError
 from graphshrink.ir import edit
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.weight import weights
 from graphshrink.passing.base import Context, Pass, PassResult
-from graphshrink.passing.judge import Judge
+from graphshrink.passing.judge import Judge, Measured
 
 _ROUNDS: Final = 12
 _STEPS: Final = 2  # of one layer in one round
 _PROBES: Final = 8  # samples to measure one layer's harm on
 _MARGIN: Final = 0.9  # aim below the bound, as the sum is an estimate
+_TIGHTER: Final = 1 / 2  # of the squared error, when the user's metric asks for less
 _MILDER_SHARE: Final = 1 / 4  # of the squared error is left, as after one more bit; corrected by what is measured
 _FLOOR: Final = 1e-3  # of the bound: the least harm that a layer is credited with, since a few samples may not show it
 
@@ -28,38 +29,57 @@ Attempt = Callable[[Context], tuple[Graph, PassResult]]
 """Runs the pass in a given context on a copy of the graph, and checks what comes out."""
 
 
+class Attempted(NamedTuple):
+    """What a pass did, with too large an error: the graph as it was (not changed here), what became of it, and both."""
+
+    before: Graph
+    after: Graph
+    result: PassResult
+    measured: Measured
+
+
 def back_off(
-    before: Graph, after: Graph, step: Pass, result: PassResult, context: Context, judge: Judge, attempt: Attempt
-) -> tuple[Graph, PassResult, float] | None:
+    found: Attempted, step: Pass, context: Context, judge: Judge, attempt: Attempt
+) -> tuple[Graph, PassResult, Measured] | None:
     """Find settings with which a pass stays within the bound.
 
     Args:
-        before: the graph as it was; not changed.
-        after: what the pass made of it, with too large an error.
+        found: what the pass did.
         step: the pass.
-        result: what it did.
         context: what it was given.
         judge: measures, and holds the bound.
         attempt: runs the pass anew.
 
     Returns:
-        The graph, what was done, and its error; None if nothing is left of the pass.
+        The graph, what was done, and how it measures; None if nothing is left of the pass.
     """
-    target = math.inf if judge.bound is None else (_MARGIN * judge.bound) ** 2
-    floor = 0.0 if judge.bound is None else (_FLOOR * judge.bound) ** 2
-    harm = _harm(before, after, result.changed, context, judge.probing(_PROBES), floor)
-    milder: dict[str, Pass | None] = {}
+    before, measured = found.before, found.measured
+    target = _target(math.inf if judge.bound is None else (_MARGIN * judge.bound) ** 2, measured, judge)
+    floor = _FLOOR**2 * (target if math.isfinite(target) else 0.0)
+    harm = _harm(before, found.after, found.result.changed, context, judge.probing(_PROBES), floor)
+    changed = set(found.result.changed)
+    milder: dict[str, Pass | None] = {
+        weight.label: context.settings(step, weight) for weight in weights(before) if weight.label in changed
+    }
     for done in range(_ROUNDS):
-        _soften(harm, milder, step, target)
+        _soften(harm, milder, target)
         context.progress(f"{step.name}: backing off", done, _ROUNDS)
         graph, result = attempt(replace(context, milder=milder))
         if not result.changed:
             return None
-        error = judge.error(graph)
-        if judge.allows(error):
-            return graph, result, error
-        _correct(harm, milder, step, error)
+        measured = judge.measure(graph)
+        if judge.allows(measured):
+            return graph, result, measured
+        target = _target(target, measured, judge)
+        _correct(harm, milder, measured.error)
     return None
+
+
+def _target(target: float, measured: Measured, judge: Judge) -> float:
+    """The squared output error to aim at: less than there is, where only the user's metric objects to it."""
+    if not judge.allows_error(measured.error):
+        return target
+    return min(target, _TIGHTER * measured.error**2)
 
 
 def _harm(
@@ -74,13 +94,13 @@ def _harm(
         place = next(weight for weight in weights(trial) if weight.label == label)
         edit.set_constant(place.graph, place.name, new[label])
         try:
-            harm[label] = max(floor, judge.error(trial) ** 2)
+            harm[label] = max(floor, judge.measure(trial).error ** 2)
         except JudgeError:
             harm[label] = math.inf
     return harm
 
 
-def _soften(harm: dict[str, float], milder: dict[str, Pass | None], step: Pass, target: float) -> None:
+def _soften(harm: dict[str, float], milder: dict[str, Pass | None], target: float) -> None:
     """Give the worst layers milder settings until the sum of squares should be on target; changes both dictionaries.
 
     A layer that breaks the outputs altogether is left alone at once. Others go a few steps in a round at most: the
@@ -93,11 +113,11 @@ def _soften(harm: dict[str, float], milder: dict[str, Pass | None], step: Pass, 
             return
         worst = max(movable, key=harm.__getitem__)
         steps[worst] += 1
-        _one_milder(worst, harm, milder, step)
+        _one_milder(worst, harm, milder)
 
 
-def _one_milder(label: str, harm: dict[str, float], milder: dict[str, Pass | None], step: Pass) -> None:
-    now = milder.get(label, step)
+def _one_milder(label: str, harm: dict[str, float], milder: dict[str, Pass | None]) -> None:
+    now = milder[label]
     milder[label] = now.gentler() if now is not None and math.isfinite(harm[label]) else None
     if milder[label] is None:
         del harm[label]
@@ -105,7 +125,7 @@ def _one_milder(label: str, harm: dict[str, float], milder: dict[str, Pass | Non
         harm[label] *= _MILDER_SHARE
 
 
-def _correct(harm: dict[str, float], milder: dict[str, Pass | None], step: Pass, error: float) -> None:
+def _correct(harm: dict[str, float], milder: dict[str, Pass | None], error: float) -> None:
     """Learn from an error that is still too large: scale the estimates to it, or doubt every layer where that fails."""
     predicted = sum(harm.values())
     if math.isfinite(error) and 0 < predicted < error**2:
@@ -114,4 +134,4 @@ def _correct(harm: dict[str, float], milder: dict[str, Pass | None], step: Pass,
         return
     # Some layer does more harm than was seen: one step for the worse half of those that are left, so that this ends.
     for label in sorted(harm, key=harm.__getitem__, reverse=True)[: -(-len(harm) // 2)]:
-        _one_milder(label, harm, milder, step)
+        _one_milder(label, harm, milder)

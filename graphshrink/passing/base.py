@@ -11,9 +11,11 @@ from typing import ClassVar, Generic, NamedTuple, Self, TypeAlias, TypeVar
 import numpy as np
 
 from graphshrink.encodings import Policy
+from graphshrink.errors import InternalError
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.weight import Weight, weights
 from graphshrink.ops import why_not_a_weight
+from graphshrink.passing.rules import LayerRule, settings_for
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
@@ -93,12 +95,7 @@ class Selection:
 
     def refuses(self, weight: Weight) -> str | None:
         """Why a weight is not selected, or None if it is."""
-        names = [
-            weight.label,
-            weight.name,
-            *(use.operator.name or "" for use in weight.uses),
-            *(use.operator.op_type for use in weight.uses),
-        ]
+        names = (*weight.names, *weight.operator_types)
         if self.include and not _any_match(names, self.include):
             return "not included"
         return "excluded" if _any_match(names, self.exclude) else None
@@ -115,6 +112,7 @@ class Context:
     Attributes:
         policy: how weights will be stored, for passes that weigh error against bytes.
         selection: what the user lets passes touch.
+        rules: other settings for some layers.
         milder: for layers that did too much harm, the pass with milder settings to use, or None to leave them alone.
         progress: to be told how far the work is.
         seed: of every random choice.
@@ -123,6 +121,7 @@ class Context:
 
     policy: Policy = "fast"
     selection: Selection = Selection()
+    rules: tuple[LayerRule, ...] = ()
     milder: Mapping[str, Pass | None] = field(default_factory=lambda: dict[str, Pass | None]())
     progress: Progress = lambda stage, done, total: None
     seed: int = 0
@@ -133,15 +132,29 @@ class Context:
         chosen: list[Layer[P]] = []
         result = PassResult()
         for weight in weights(graph):
-            own = self.milder.get(weight.label, settings)
+            own = self.settings(settings, weight)
             reason = why_not_a_weight(weight) or self.selection.refuses(weight)
-            if reason is None:
-                reason = own.refuses(weight, self.policy) if own is not None else "changed the outputs too much"
-            if reason is not None or not isinstance(own, type(settings)):
-                result.layers[weight.label] = Skipped(reason or "has settings of another pass")
-            else:
+            if reason is None and own is not None:
+                reason = own.refuses(weight, self.policy)
+            if reason is None and own is not None:
                 chosen.append(Layer(weight, own))
+                continue
+            given_up = "changed the outputs too much" if weight.label in self.milder else "a layer rule says so"
+            result.layers[weight.label] = Skipped(reason or given_up)
         return chosen, result
+
+    def settings(self, step: P, weight: Weight) -> P | None:
+        """The settings of a pass for one layer; None if it is to be left alone.
+
+        Raises:
+            InternalError: the milder settings are those of another pass.
+        """
+        if weight.label not in self.milder:
+            return settings_for(step, weight, self.rules)
+        milder = self.milder[weight.label]
+        if milder is not None and not isinstance(milder, type(step)):
+            raise InternalError(f"{step.name} is given settings of {milder.name}")
+        return milder
 
     def generator(self, label: str) -> np.random.Generator:
         """Random numbers that depend on the seed and on the layer, and on nothing else."""

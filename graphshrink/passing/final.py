@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from graphshrink.encodings import Stored
 from graphshrink.errors import InternalError, JudgeError, VerificationError
@@ -11,7 +11,7 @@ from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import T
 from graphshrink.ir.weight import weights
 from graphshrink.onnx_io.runtime import Runtime
-from graphshrink.passing.judge import Judge, written
+from graphshrink.passing.judge import Judge, Measured, written
 from graphshrink.verify import Verdict, compare_files, some
 
 # How far an encoded file may be from the same weights stored plainly. The weights are equal bit for bit; ONNX Runtime
@@ -34,6 +34,7 @@ class Verification:
         fit: figures on the samples that passes could fit to.
         held_out: figures on the others.
         judges: what each judge said.
+        scores: what the user's metric gives for both models, or None.
     """
 
     inputs: str
@@ -42,6 +43,7 @@ class Verification:
     fit: Verdict
     held_out: Verdict
     judges: Mapping[str, str]
+    scores: Mapping[str, Any] | None = None
 
 
 def verify_written(judge: Judge, path: Path, graph: Graph, stored: Sequence[Stored], *, changed: bool) -> Verification:
@@ -60,22 +62,18 @@ def verify_written(judge: Judge, path: Path, graph: Graph, stored: Sequence[Stor
         InternalError: the encoded file computes something else than its plain weights do.
     """
     runtime = judge.original.runtime
-    complaint = _complaint(runtime, judge.original.path)
-    if complaint is None and (new := runtime.check(path)) is not None:
-        raise JudgeError(f"the ONNX checker accepts the input but refuses the result: {new}")
+    checker = _ask_checker(runtime, judge.original.path, path)
     if any(item.encoding != "plain" for item in stored):
         _check_decoding(judge, path, graph)
     fit, held_out = judge.verdicts(path)
     if changed and not held_out.says_something and judge.bound is not None:
         raise VerificationError("the outputs are empty or not finite on these inputs, so that nothing can be compared")
-    if not judge.allows(held_out.worst):
-        bound = "no number at all" if judge.bound is None else f"more than the bound {judge.bound:g} (--max-error)"
-        raise VerificationError(
-            f"the outputs differ from the original's by {held_out.worst:.3g}, {bound}; nothing was written"
-        )
-    checker = "accepts" if complaint is None else f"refuses the input itself: {complaint}"
+    measured = Measured(held_out.worst, None if judge.scores is None else judge.scores.drop(runtime, path))
+    if not judge.allows(measured):
+        raise VerificationError(f"{judge.complaint(measured)}; nothing was written")
     judges = {"checker": checker, "onnxruntime": "runs"}
-    return Verification(judge.description, judge.random, judge.bound, fit, held_out, judges)
+    scores = None if judge.scores is None or measured.drop is None else judge.scores.as_dict(measured.drop)
+    return Verification(judge.description, judge.random, judge.bound, fit, held_out, judges, scores)
 
 
 def _check_decoding(judge: Judge, path: Path, graph: Graph) -> None:
@@ -94,9 +92,26 @@ def _check_decoding(judge: Judge, path: Path, graph: Graph) -> None:
             )
 
 
-def _complaint(runtime: Runtime, original: Path) -> str | None:
+def _ask_checker(runtime: Runtime, original: Path, result: Path) -> str:
+    """What the checker says, in its full mode, or without shape inference where that refuses the input itself.
+
+    Raises:
+        JudgeError: it takes the input and refuses the result.
+    """
+    refusals: list[str] = []
+    for full in (True, False):
+        complaint = _complaint(runtime, original, full=full)
+        if complaint is None:
+            if (new := runtime.check(result, full=full)) is not None:
+                raise JudgeError(f"the ONNX checker accepts the input but refuses the result: {new}")
+            return "accepts" if full else f"accepts, but in its full mode refuses the input itself: {refusals[0]}"
+        refusals.append(complaint)
+    return f"refuses the input itself: {refusals[-1]}"
+
+
+def _complaint(runtime: Runtime, original: Path, *, full: bool) -> str | None:
     """What the checker has against the input; one that comes to no verdict has no say about the result either."""
     try:
-        return runtime.check(original)
+        return runtime.check(original, full=full)
     except JudgeError as e:
         return str(e)

@@ -8,9 +8,9 @@ from typing import Any
 from graphshrink.errors import InternalError, JudgeError, ModelError
 from graphshrink.ir.check import check
 from graphshrink.ir.graph import Graph
-from graphshrink.passing.backoff import back_off
+from graphshrink.passing.backoff import Attempted, back_off
 from graphshrink.passing.base import Context, Pass, PassResult, Skipped
-from graphshrink.passing.judge import Judge
+from graphshrink.passing.judge import Judge, Measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class PassRecord:
     Attributes:
         name, options: the pass.
         result: what it did to each layer.
-        error: worst output error against the original after this pass; None when nothing was measured.
+        measured: the outputs, and the user's metric, after this pass; None when nothing was measured.
         seconds: wall time, checks included.
         backed_off: whether some layers got milder settings than asked for.
         rolled_back: why nothing of it is left, or None.
@@ -29,10 +29,15 @@ class PassRecord:
     name: str
     options: dict[str, Any]
     result: PassResult
-    error: float | None
+    measured: Measured | None
     seconds: float
     backed_off: bool = False
     rolled_back: str | None = None
+
+    @property
+    def error(self) -> float | None:
+        """Worst output error against the original after this pass, if it was measured."""
+        return None if self.measured is None else self.measured.error
 
 
 def run_passes(
@@ -60,8 +65,8 @@ def run_passes(
 def _run_one(
     before: Graph, step: Pass, context: Context, judge: Judge | None, started: float
 ) -> tuple[Graph, PassRecord]:
-    def record(result: PassResult, error: float | None, **rest: Any) -> PassRecord:
-        return PassRecord(step.name, asdict(step), result, error, time.perf_counter() - started, **rest)  # type: ignore[call-overload]
+    def record(result: PassResult, measured: Measured | None, **rest: Any) -> PassRecord:
+        return PassRecord(step.name, asdict(step), result, measured, time.perf_counter() - started, **rest)  # type: ignore[call-overload]
 
     def undo(result: PassResult, reason: str) -> tuple[Graph, PassRecord]:
         layers = {
@@ -84,17 +89,16 @@ def _run_one(
         return after, record(result, None)
     context.progress(f"{step.name}: comparing outputs", 0, 1)
     try:
-        error = judge.error(after)
-        if judge.allows(error):
-            return after, record(result, error)
-        softened = back_off(before, after, step, result, context, judge, attempt)
+        measured = judge.measure(after)
+        if judge.allows(measured):
+            return after, record(result, measured)
+        softened = back_off(Attempted(before, after, result, measured), step, context, judge, attempt)
     except JudgeError as e:
         return undo(result, f"its result does not run: {e}")
     if softened is None:
-        bound = "no number" if judge.bound is None else f"above the bound {judge.bound:g}"
-        return undo(result, f"output error {error:.3g} is {bound}, and milder settings did not help")
-    graph, result, error = softened
-    return graph, record(result, error, backed_off=True)
+        return undo(result, f"{judge.complaint(measured)}, and milder settings did not help")
+    graph, result, measured = softened
+    return graph, record(result, measured, backed_off=True)
 
 
 def missed(records: Sequence[PassRecord]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any, Final
 import onnx
 
 from graphshrink.encodings import lift
+from graphshrink.escaping import safe
 from graphshrink.ir.check import check
 from graphshrink.ir.tensor import StringData
 from graphshrink.ir.weight import Weight, weights
@@ -15,11 +16,11 @@ from graphshrink.metrics.macs import Known, macs, operator_macs, shapes_in
 from graphshrink.metrics.size import affordable_gzip, file_chunks
 from graphshrink.onnx_io.external import model_files
 from graphshrink.onnx_io.load import load_as_stored
-from graphshrink.onnx_io.runtime import Runtime
+from graphshrink.onnx_io.runtime import Limits
 from graphshrink.onnx_io.shapes import known_shapes
 from graphshrink.ops import why_not_a_weight
 from graphshrink.passing.base import Pass
-from graphshrink.report.text import bar, fit, safe, size
+from graphshrink.report.text import bar, fit, size
 
 _SHOWN: Final = 20  # layers in the table
 
@@ -33,9 +34,9 @@ def inspect_model(path: Path, passes: Sequence[Pass]) -> dict[str, Any]:
     graph = load_as_stored(path)
     encodings = {(id(item.graph), item.name): item.encoding for item in lift(graph)}
     check(graph)
-    with Runtime() as runtime:
-        shapes = known_shapes(runtime, path)
     files = model_files(graph, path)
+    with Limits().runtime(files) as runtime:
+        shapes = known_shapes(runtime, path)
     found = weights(graph)
     return {
         "file": path.name,

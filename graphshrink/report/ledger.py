@@ -10,8 +10,9 @@ from typing import Any, Final, cast
 
 from graphshrink.encodings import Stored
 from graphshrink.ir.graph import Graph
-from graphshrink.ir.tensor import SparseTensor, StringData
+from graphshrink.ir.tensor import FilledData, SparseTensor, StringData, Tensor
 from graphshrink.ir.weight import Weight, weights
+from graphshrink.metrics.latency import Latency
 from graphshrink.metrics.macs import Known, macs, operator_macs, shapes_in
 from graphshrink.metrics.output_error import OutputError
 from graphshrink.metrics.size import affordable_gzip, file_chunks, sha256
@@ -52,9 +53,10 @@ class Facts:
     stored: Sequence[Stored]
     shapes: Known
     verification: Verification | None
+    latency: Latency | None
     missed: Sequence[str]
     notes: Sequence[str]
-    seconds: float
+    seconds: Mapping[str, float]  # by what was done
 
 
 def build_report(facts: Facts) -> dict[str, Any]:
@@ -71,7 +73,9 @@ def build_report(facts: Facts) -> dict[str, Any]:
         "verification": None if facts.verification is None else _verification(facts.verification),
         "missed": list(facts.missed),
         "notes": list(facts.notes),
-        "seconds": round(facts.seconds, 3),
+        "latency": None if facts.latency is None else {**asdict(facts.latency), "slower": facts.latency.slower},
+        "seconds": round(sum(facts.seconds.values()), 3),
+        "timeline": {what: round(seconds, 3) for what, seconds in facts.seconds.items()},
     }
     ready: dict[str, Any] = json_ready(report)
     return ready
@@ -114,6 +118,7 @@ def _pass(record: PassRecord) -> dict[str, Any]:
         "name": record.name,
         "options": record.options,
         "error": record.error,
+        "metric_drop": None if record.measured is None else record.measured.drop,
         "seconds": round(record.seconds, 3),
         "backed_off": record.backed_off,
         "rolled_back": record.rolled_back,
@@ -153,7 +158,7 @@ def _sparse_layers(graph: Graph) -> list[dict[str, Any]]:
 
 
 def _sparse_bytes(tensor: SparseTensor) -> int:
-    return sum(part.nbytes for part in (tensor.values, tensor.indices) if part is not None)
+    return tensor.values.nbytes + tensor.indices.nbytes
 
 
 def _reasons(records: Iterable[PassRecord]) -> dict[str, str]:
@@ -171,6 +176,7 @@ def _layer(weight: Weight, stored: Stored | None, shapes: Known, reason: str | N
     known = [count for count in counts if count is not None]
     text = isinstance(weight.tensor.data, StringData)
     parts = (weight.tensor,) if stored is None else stored.parts
+    held = weight.tensor.nbytes if text else len(_held(weight.tensor))
     return {
         "label": weight.label,
         "operators": sorted({use.operator.op_type for use in weight.uses}),
@@ -178,11 +184,16 @@ def _layer(weight: Weight, stored: Stored | None, shapes: Known, reason: str | N
         "parameters": weight.tensor.size,
         "macs": sum(known) if known else None,
         "encoding": "plain" if stored is None else stored.encoding,
-        "plain_bytes": weight.tensor.nbytes if stored is None else stored.plain_bytes,
-        "stored_bytes": weight.tensor.nbytes if stored is None else stored.stored_bytes,
-        "gzip_bytes": None if text else affordable_gzip((part.buffer for part in parts), model_size),
+        "plain_bytes": held if stored is None else stored.plain_bytes,
+        "stored_bytes": held if stored is None else stored.stored_bytes,
+        "gzip_bytes": None if text else affordable_gzip(map(_held, parts), model_size),
         "done": reason,
     }
+
+
+def _held(tensor: Tensor) -> bytes | memoryview:
+    """The bytes that the file holds of a tensor."""
+    return tensor.data.element if isinstance(tensor.data, FilledData) else tensor.buffer
 
 
 def _verification(verification: Verification) -> dict[str, Any]:
@@ -193,6 +204,7 @@ def _verification(verification: Verification) -> dict[str, Any]:
         "fit": _verdict(verification.fit),
         "held_out": _verdict(verification.held_out),
         "judges": dict(verification.judges),
+        "metric": None if verification.scores is None else dict(verification.scores),
     }
 
 

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from graphshrink.report.text import bar, fit, safe, size
+from graphshrink.escaping import safe
+from graphshrink.report.text import bar, fit, size
 
 WIDTH: Final = 80
 _LAYERS: Final = 8  # the largest ones are listed
@@ -14,6 +15,8 @@ def summary(report: Mapping[str, Any], source: str) -> Iterator[str]:
     """Lines that tell a person what happened to the model `source`."""
     yield _headline(report, source)
     yield from _outputs(report["verification"])
+    yield from _latency(report["latency"])
+    yield _time(report["timeline"])
     for entry in report["passes"]:
         yield from _pass(entry, report["layers"])
     yield from _layers(report["layers"])
@@ -43,6 +46,24 @@ def _outputs(verification: Mapping[str, Any] | None) -> Iterator[str]:
     agreements = [o["top1_agreement"] for o in held_out["outputs"].values() if o["top1_agreement"] is not None]
     if agreements:
         yield f"               same top class in {min(agreements):.1%} of the {inputs}"
+    if (metric := verification["metric"]) is not None:
+        most = "no bound" if metric["max_drop"] is None else f"at most {metric['max_drop']:g} less"
+        figures = f"{metric['original']:.6g} -> {metric['result']:.6g} ({most})"
+        yield f"  metric       {figures}; {fit(metric['name'], WIDTH - 17 - len(figures)).rstrip()}"
+
+
+def _latency(latency: Mapping[str, Any] | None) -> Iterator[str]:
+    if latency is not None:
+        low, high = latency["spread"]
+        noise = f"the original against itself {low:.2f} to {high:.2f} x"
+        yield f"  latency      {latency['ratio']:.2f} x of {1000 * latency['before']:.3g} ms ({noise})"
+
+
+def _time(timeline: Mapping[str, float]) -> str:
+    """What took longest."""
+    longest = sorted(timeline.items(), key=lambda item: -item[1])[:3]
+    parts = ", ".join(f"{what} {seconds:.2g}" for what, seconds in longest)
+    return fit(f"  time         {sum(timeline.values()):.2g} s: {parts}", WIDTH).rstrip()
 
 
 def _number(value: float | str) -> str:

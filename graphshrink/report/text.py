@@ -1,12 +1,11 @@
 """Numbers and names as people read them in a terminal."""
 
-import re
 import unicodedata
 from typing import Final
 
+from graphshrink.escaping import safe
+
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB")
-_LONGEST: Final = 200
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 def size(count: int) -> str:
@@ -16,12 +15,6 @@ def size(count: int) -> str:
         value, unit = value / 1000, unit + 1
     digits = 0 if unit == 0 or value >= 99.95 else 1 if value >= 9.995 else 2
     return f"{value:.{digits}f} {_UNITS[unit]}"
-
-
-def safe(text: str, longest: int = _LONGEST) -> str:
-    """Text of a stranger's file, fit for a terminal and a log: no control or direction characters, not too long."""
-    shown = _CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
-    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
 
 
 def fit(text: str, width: int) -> str:

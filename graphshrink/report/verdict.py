@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
+from graphshrink.escaping import safe
 from graphshrink.metrics.output_error import OutputError
 from graphshrink.report.ledger import figures, json_ready
-from graphshrink.report.text import fit, safe
+from graphshrink.report.text import fit
 from graphshrink.verify import Comparison
 
 _HEAD = ("output", "error", "max abs", "SQNR dB", "cosine", "top-1")

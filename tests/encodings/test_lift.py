@@ -166,8 +166,10 @@ def test_marks_on_something_else_stay() -> None:
     unchanged(model_of([node], {"w": normal(2, 2)}, {}, {"y": [1, 2]}))
 
 
-@pytest.mark.parametrize("name", ["gs:", "gs:newer/gs1", "gs:codebook2/gs1", "xgs:codebook/gs1", "codebook/gs1", ""])
-def test_marks_of_unknown_encodings_stay(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["gs:", "gs:/gs1", "gs:codebook", "gs:Newer/gs1", "gs:a/b/gs1", "xgs:codebook/gs1", "codebook/gs1", ""]
+)
+def test_what_is_no_mark_stays(name: str) -> None:
     model = encoded(product(few(80, 71)))
     marked = next(node for node in model.graph.node if node.name.startswith("gs:"))
     marked.name = name

@@ -14,7 +14,9 @@ from graphshrink.errors import InternalError
 from graphshrink.ir.operator import Attribute, AttributeType, Operator, attributes_of
 from graphshrink.ir.tensor import Tensor, tensor_of
 from graphshrink.ir.types import Array
-from graphshrink.onnx_io.to_proto import keep_in_place, write_operator, write_tensor
+from graphshrink.onnx_io.fields import keep_in_place
+from graphshrink.onnx_io.tensors import write_tensor
+from graphshrink.onnx_io.to_proto import write_operator
 
 LONG = "n" * 200  # its length takes two bytes
 

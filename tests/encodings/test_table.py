@@ -22,8 +22,10 @@ from graphshrink.ir.tensor import ELEM_TYPES
 from graphshrink.ir.types import Array
 from graphshrink.ir.weight import weights
 from graphshrink.onnx_io.emit import emit
+from graphshrink.onnx_io.fields import keep_in_place
 from graphshrink.onnx_io.load import load, load_as_stored
-from graphshrink.onnx_io.to_proto import keep_in_place, write_operator, write_tensor
+from graphshrink.onnx_io.tensors import write_tensor
+from graphshrink.onnx_io.to_proto import write_operator
 from graphshrink.ops import why_not_a_weight
 from tests.models import model_of, normal
 from tests.runners import OPTIMISED, newest_opset, operators_left, run

@@ -14,17 +14,10 @@ import onnxruntime as ort
 import pytest
 from onnx import helper
 
+from tests.commands import graphshrink
 from tests.models import DIGITS, LENET, ROOT, model_of, normal, saved, two_layers
 
 SHARING = "weight-sharing{bits=4}"
-
-
-def graphshrink(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
-    command = [sys.executable, "-m", "graphshrink", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, encoding="utf-8", cwd=cwd, env=environment, check=False, timeout=120
-    )
 
 
 def outputs_of(path: Path, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:

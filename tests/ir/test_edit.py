@@ -37,6 +37,7 @@ def sample() -> Graph:
     return graph
 
 
+UNNAMED = SparseTensor(tensor_of(np.ones(1)), tensor_of(np.zeros(1, np.int64)), (1,))
 REFUSED: list[tuple[str, Callable[[Graph], object]]] = [
     ("two producers", lambda g: edit.add_operator(g, Operator("Relu", ("x",), ("y",)))),
     ("an initializer produced", lambda g: edit.add_operator(g, Operator("Relu", ("x",), ("W",)))),
@@ -46,7 +47,7 @@ REFUSED: list[tuple[str, Callable[[Graph], object]]] = [
     ("an initializer for an output", lambda g: edit.add_initializer(g, floats("y", 1.0))),
     ("an initializer twice", lambda g: edit.add_initializer(g, floats("W", 1.0))),
     ("an initializer without a name", lambda g: edit.add_initializer(g, tensor_of(np.ones(1)))),
-    ("a sparse one without a name", lambda g: edit.add_initializer(g, SparseTensor(None, None, (1,)))),
+    ("a sparse one without a name", lambda g: edit.add_initializer(g, UNNAMED)),
     ("an initializer with an empty name", lambda g: edit.add_initializer(g, floats("", 1.0))),
     ("an output as input", lambda g: edit.set_inputs(g, [ValueInfo("y")])),
     ("a constant that is none", lambda g: edit.set_constant(g, "a", floats("a", 1.0))),

@@ -9,8 +9,8 @@ from onnx import TensorProto, helper, numpy_helper
 from graphshrink.errors import InternalError, ModelError
 from graphshrink.ir.tensor import DTYPES, ELEM_TYPES, ExternalData, StringData, Tensor, packed_size, tensor_of
 from graphshrink.ir.types import Array
-from graphshrink.onnx_io.from_proto import Source, read_tensor
-from graphshrink.onnx_io.to_proto import keep_in_place, write_tensor
+from graphshrink.onnx_io.fields import Source, keep_in_place
+from graphshrink.onnx_io.tensors import read_tensor, write_tensor
 
 KNOWN = [number for number in DTYPES if number in TensorProto.DataType.values()]
 SHAPES = [(), (0,), (1,), (5,), (3, 3), (2, 0, 4)]

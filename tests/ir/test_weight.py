@@ -277,3 +277,43 @@ def test_outputs_are_exposed_also_behind_movers_and_in_bodies() -> None:
     same = function("Same", inputs=("a",), outputs=("a",))
     passed = graph_of(call("Same", "W", output="t"), functions=(same,))
     assert only(passed).exposed == "it is an output of its graph"
+
+
+def filling(shape: list[int] | None, value: Tensor | None = None) -> Graph:
+    """x @ C -> y, with C from ConstantOfShape; its shape is the caller's where none is given."""
+    attributes = {} if value is None else {"value": Attribute("value", AttributeType.TENSOR, value)}
+    maker = Operator("ConstantOfShape", ("s",), ("C",), attributes, name="fill")
+    graph = graph_of(maker, Operator("MatMul", ("x", "C"), ("y",)), inputs=("x",) if shape else ("x", "s"), held=())
+    if shape is not None:
+        edit.add_initializer(graph, tensor_of(np.array(shape, np.int64), "s"))
+    return graph
+
+
+def test_what_constant_of_shape_makes_of_a_constant_shape_is_a_weight() -> None:
+    found = {weight.name: weight for weight in weights(filling([2, 3], tensor_of(np.array([1.5], np.float32))))}
+    np.testing.assert_array_equal(found["C"].array, np.full((2, 3), 1.5, np.float32))
+    assert list(map(seen, found["C"].uses)) == [("MatMul", 1, ())]
+    assert found["C"].tensor.buffer == np.full(6, 1.5, np.float32).tobytes()
+    default = {weight.name: weight for weight in weights(filling([2]))}["C"]
+    assert default.array.tolist() == [0.0, 0.0] and default.array.dtype == np.float32
+
+
+def test_a_filled_weight_of_any_size_takes_no_memory() -> None:
+    huge = {weight.name: weight for weight in weights(filling([1 << 20, 1 << 20]))}["C"]
+    assert huge.array.shape == (1 << 20, 1 << 20) and huge.array[-1, -1] == 0
+
+
+def test_shapes_that_are_not_constant_or_absurd_make_no_weight() -> None:
+    graphs = [filling(None), filling([-1]), filling([1 << 40, 1 << 40]), filling([2], ones("v", 2))]
+    overridable = filling([2])
+    edit.set_inputs(overridable, map(ValueInfo, ("x", "s")))
+    for graph in (*graphs, overridable):
+        assert "C" not in {weight.name for weight in weights(graph)}
+
+
+def test_a_filled_weight_can_be_given_other_values() -> None:
+    graph = filling([2, 2])
+    edit.set_constant(graph, "C", tensor_of(np.eye(2, dtype=np.float32), "C"))
+    np.testing.assert_array_equal({w.name: w for w in weights(graph)}["C"].array, np.eye(2))
+    constant = graph.operator(graph.order[0])
+    assert (constant.op_type, constant.inputs, constant.name) == ("Constant", (), "fill")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from graphshrink.errors import ModelError
 from graphshrink.ir.tensor import ExternalData, Tensor
@@ -276,7 +276,7 @@ def test_the_rules_hold_for_every_tensor_of_a_model(folder: Path) -> None:
     outside = model_with(location="../secret.bin").graph.initializer[0]
     holder = helper.make_node("Constant", [], ["c"], value=outside)
     body = helper.make_graph([holder], "body", [], [])
-    sparse = onnx.SparseTensorProto(values=outside, dims=[4])
+    sparse = onnx.SparseTensorProto(values=outside, indices=numpy_helper.from_array(np.arange(4)), dims=[4])
     changes: list[Callable[[onnx.ModelProto], object]] = [
         lambda m: m.graph.node.append(holder),
         lambda m: m.graph.node.append(helper.make_node("If", ["y"], ["z"], then_branch=body)),

@@ -13,7 +13,8 @@ from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import RawData, Tensor
 from graphshrink.onnx_io import load as load_module
 from graphshrink.onnx_io.emit import emit
-from graphshrink.onnx_io.from_proto import Source, read_model
+from graphshrink.onnx_io.fields import Source
+from graphshrink.onnx_io.from_proto import read_model
 from graphshrink.onnx_io.load import load, load_as_stored
 from graphshrink.onnx_io.wire import THRESHOLD, split
 from tests.models import TESTMODELS

@@ -214,7 +214,7 @@ def test_harm_that_a_few_samples_do_not_show_is_found_all_the_same(original: Ori
 def test_the_original_is_opened_again_when_a_candidate_takes_the_worker_down(original: Original) -> None:
     judge = judge_of(original, 0.1)
     graph = load(original.path)
-    assert judge.error(graph) == 0.0
+    assert judge.measure(graph).error == 0.0
     original.runtime._discard()  # pyright: ignore[reportPrivateUsage]
     other = held([{"x": normal(2, 32, seed=9)}], "other")
-    assert replace(judge, held_out=other).error(graph) == 0.0
+    assert replace(judge, held_out=other).measure(graph).error == 0.0

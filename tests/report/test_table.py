@@ -18,10 +18,13 @@ def layer(label: str, plain: int, stored: int, encoding: str = "codebook") -> di
 
 def report(**changes: Any) -> dict[str, Any]:
     verdict = {"error": 0.01, "samples": 3, "outputs": {"y": {"top1_agreement": 0.5}}}
+    metric = {"name": "m.py:" + "f" * 200, "original": 0.99, "result": 0.98, "max_drop": 0.02}
     return {
         "input": {"bytes": 1000, "gzip_bytes": 900},
         "output": {"bytes": 200, "gzip_bytes": 150},
-        "verification": {"random": False, "bound": 0.1, "held_out": verdict, "fit": verdict},
+        "verification": {"random": False, "bound": 0.1, "held_out": verdict, "fit": verdict, "metric": metric},
+        "latency": {"ratio": 1.25, "before": 0.00123, "spread": [0.98, 1.04]},
+        "timeline": {"loading": 0.1, "p": 2.0, "verifying": 0.5, "encoding": 0.2},
         "passes": [
             {
                 "name": "p",
@@ -44,6 +47,13 @@ def test_is_at_most_80_columns_and_free_of_control_characters() -> None:
     lines = list(summary(report(layers=[layer("層" * 40 + str(i), 10**9 - i, 10**8) for i in range(20)]), "m" * 300))
     assert all(columns(line) <= 80 and "\x1b" not in line for line in lines)
     assert any("and 12 more" in line for line in lines)
+
+
+def test_shows_the_metric_the_latency_and_where_the_time_went() -> None:
+    text = "\n".join(summary(report(), "m"))
+    assert "0.99 -> 0.98 (at most 0.02 less)" in text
+    assert "1.25 x of 1.23 ms (the original against itself 0.98 to 1.04 x)" in text
+    assert "2.8 s: p 2, verifying 0.5, encoding 0.2" in text
 
 
 def test_says_when_nothing_was_verified_and_when_a_pass_was_rolled_back() -> None:

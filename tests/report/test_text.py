@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from graphshrink.report.text import bar, columns, fit, safe, size
+from graphshrink.report.text import bar, columns, fit, size
 
 
 @pytest.mark.parametrize(
@@ -19,13 +19,6 @@ from graphshrink.report.text import bar, columns, fit, safe, size
 )
 def test_sizes(count: int, text: str) -> None:
     assert size(count) == text
-
-
-@given(st.text())
-def test_nothing_of_a_file_controls_a_terminal_or_a_log(text: str) -> None:
-    shown = safe(text)
-    assert len(shown) <= 200
-    assert not any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or c in "\u2028\u2029\u202e" for c in shown)
 
 
 @given(st.text(max_size=60), st.integers(min_value=4, max_value=40))
