@@ -126,7 +126,7 @@ class CodebookEncoded:
     def emit(self, builder: Builder, output: str) -> None:
         """Codes -> (Cast, Gather) -> the tensor; see docs/format.md."""
         groups, row, per_byte = len(self.entries), self._row, self.planes[0].per_byte
-        if len(self.planes) > 1:
+        if len(self.planes) > 1 or self._table_outgrows_weights:
             rows = self._gather_from_entries(builder, self._sum_of_planes(builder))
             have: tuple[int, ...] = (groups, row)
         elif per_byte == 1:
@@ -137,6 +137,13 @@ class CodebookEncoded:
             rows = self._gather_from_bytes(builder)
             have = (groups, self.codes[0].shape[1], per_byte)
         self._finish(builder, rows, have, output)
+
+    @property
+    def _table_outgrows_weights(self) -> bool:
+        """Whether a table of what each byte stands for, one for each group, would hold more than the tensor does."""
+        plane, groups = self.planes[0], len(self.entries)
+        table = groups * plane.radix**plane.per_byte * plane.per_byte
+        return groups > 1 and plane.per_byte > 1 and table > math.prod(self.shape)
 
     def _finish(self, builder: Builder, rows: str, have: tuple[int, ...], output: str) -> None:
         """Cut the padding, give the tensor its shape and axes, and mark the last operator."""

@@ -13,7 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from graphshrink.encodings import encode_graph, lift
 from graphshrink.errors import ModelError
+from graphshrink.ir import edit
 from graphshrink.ir.check import check
+from graphshrink.ir.tensor import tensor_of
 from graphshrink.ir.types import Array
 from graphshrink.ir.weight import weights
 from graphshrink.onnx_io.emit import emit
@@ -78,6 +80,21 @@ def test_nothing_is_left_behind() -> None:
     model = product(few(80, 71))
     back = load(encoded(model))
     assert emit(back).SerializeToString() == emit(load(model)).SerializeToString()
+
+
+@pytest.mark.parametrize("entries", [2, 3, 4, 6, 16])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_many_small_groups(entries: int, dtype: Any) -> None:
+    """A table of what each byte stands for would be far larger than the weights, for each of 511 channels."""
+    rng = np.random.default_rng(0)
+    books = rng.standard_normal((entries, 511)).astype(dtype)
+    array = books[rng.integers(0, entries, (90, 511)), np.arange(511)]
+    graph = load(product(array.astype(np.float32)))
+    edit.set_constant(graph, "w", tensor_of(array, "w"))
+    [stored] = encode_graph(graph, weights(graph), "fast")
+    assert stored.encoding != "plain"
+    [weight] = weights(load(emit(graph)))
+    assert (weight.array.dtype, weight.array.tobytes()) == (array.dtype, array.tobytes())
 
 
 def test_what_was_lifted_is_told() -> None:
