@@ -1,7 +1,8 @@
 """`graphshrink.compile` on random models: the bound that was asked for holds, and the report says what is so."""
 
-from collections.abc import Generator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, get_args
 
 import numpy as np
@@ -14,7 +15,7 @@ from graphshrink.calibration.samples import Indexed
 from graphshrink.calibration.sources import split
 from graphshrink.encodings import Policy
 from graphshrink.ir.types import Array, Feeds
-from graphshrink.onnx_io.runtime import Runtime
+from graphshrink.onnx_io.runtime import Limits, Runtime
 from tests.random_graphs.models import Drawn, random_models
 from tests.random_graphs.results import bytes_of, distance, interface
 from tests.random_graphs.steps import Steps, some_steps
@@ -24,19 +25,30 @@ EXAMPLES: Final = max(300, settings().max_examples) // 5
 SAMPLES: Final = 6
 
 
+class Kept(Runtime):
+    """A runtime that stays when a compilation is done with it: starting a worker takes longer than a small model."""
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class OneWorker(Limits):
+    """Gives every compilation the same runtime."""
+
+    kept: Runtime = field(default_factory=Kept)
+
+    def runtime(self, files: Iterable[Path], providers: Sequence[str] = ()) -> Runtime:
+        return self.kept
+
+
 @pytest.fixture(scope="module")
-def one_worker() -> Generator[None]:
-    """One warm worker for all compilations, as starting one takes longer than a small model does."""
-    with Runtime() as runtime, pytest.MonkeyPatch.context() as patch:
-
-        def shared(**_: Any) -> AbstractContextManager[Runtime]:
-            return nullcontext(runtime)
-
-        patch.setattr("graphshrink.compiler.Runtime", shared)
-        yield
+def limits() -> Generator[Limits]:
+    one = OneWorker()
+    yield one
+    one.kept.close()
 
 
-@pytest.mark.usefixtures("one_worker")
 @settings(max_examples=EXAMPLES)
 @given(
     random_models(finite=True),
@@ -44,11 +56,13 @@ def one_worker() -> Generator[None]:
     st.sampled_from([0.1, 0.0, 1e-4, 1e-2, 1.0]),
     st.sampled_from(get_args(Policy)),
 )
-def test_the_bound_holds(drawn: Drawn, steps: Steps, bound: float, policy: Policy) -> None:
+def test_the_bound_holds(limits: Limits, drawn: Drawn, steps: Steps, bound: float, policy: Policy) -> None:
     samples = [drawn.feeds(seed) for seed in range(SAMPLES)]
 
     def compiled() -> graphshrink.Compiled:
-        return graphshrink.compile(drawn.model, steps.spec, calibration=samples, max_error=bound, encoding=policy)
+        return graphshrink.compile(
+            drawn.model, steps.spec, calibration=samples, max_error=bound, encoding=policy, limits=limits
+        )
 
     first = compiled()
     told = first.report["verification"]
