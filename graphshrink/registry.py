@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, get_type_hints
 
 from graphshrink.errors import UsageError
+from graphshrink.passes.strip import Strip
 from graphshrink.passes.weight_sharing import WeightSharing
 from graphshrink.passing.base import Pass
 from graphshrink.passing.spec import Call, parse_spec
 
-PASSES: Final[tuple[type[Pass], ...]] = (WeightSharing,)
+PASSES: Final[tuple[type[Pass], ...]] = (WeightSharing, Strip)
 """Every built-in pass. A new one is one file in passes/ and one line here."""
 
 

@@ -45,6 +45,8 @@ def back_off(
     Returns:
         The graph, what was done, and its error; None if nothing is left of the pass.
     """
+    if not result.changed:  # there are no layers to soften
+        return None
     target = math.inf if judge.bound is None else (_MARGIN * judge.bound) ** 2
     floor = 0.0 if judge.bound is None else (_FLOOR * judge.bound) ** 2
     harm = _harm(before, after, result.changed, context, judge.probing(_PROBES), floor)
@@ -53,11 +55,13 @@ def back_off(
         _soften(harm, milder, step, target)
         context.progress(f"{step.name}: backing off", done, _ROUNDS)
         graph, result = attempt(replace(context, milder=milder))
-        if not result.changed:
+        if not result.did_anything:
             return None
         error = judge.error(graph)
         if judge.allows(error):
             return graph, result, error
+        if not result.changed:  # what is left was done to the graph as a whole
+            return None
         _correct(harm, milder, step, error)
     return None
 

@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 from graphshrink.encodings import Stored
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import SparseTensor, StringData
-from graphshrink.ir.weight import Weight, weights
+from graphshrink.ir.weight import Weight, label_of, weights
 from graphshrink.metrics.macs import Known, macs, operator_macs, shapes_in
 from graphshrink.metrics.output_error import OutputError
 from graphshrink.metrics.size import affordable_gzip, file_chunks, sha256
@@ -117,6 +117,8 @@ def _pass(record: PassRecord) -> dict[str, Any]:
         "seconds": round(record.seconds, 3),
         "backed_off": record.backed_off,
         "rolled_back": record.rolled_back,
+        "graph": list(record.result.graph),
+        "kept": list(record.result.kept),
         "layers": {label: asdict(outcome) for label, outcome in record.result.layers.items()},
     }
 
@@ -135,7 +137,8 @@ def _sparse_layers(graph: Graph) -> list[dict[str, Any]]:
     """Sparse initializers: no pass or encoding touches them yet, and nothing may be missing from the ledger."""
     return [
         {
-            "label": f"{path}/{value.name}" if path else value.name,
+            "label": label_of(path, scope, value.name),
+            "name": value.name,
             "operators": sorted({scope.operator(use.operator).op_type for use in scope.uses(value.name)}),
             "shape": list(value.constant.dims),
             "parameters": math.prod(value.constant.dims),
@@ -173,6 +176,7 @@ def _layer(weight: Weight, stored: Stored | None, shapes: Known, reason: str | N
     parts = (weight.tensor,) if stored is None else stored.parts
     return {
         "label": weight.label,
+        "name": weight.name,
         "operators": sorted({use.operator.op_type for use in weight.uses}),
         "shape": list(weight.tensor.dims),
         "parameters": weight.tensor.size,

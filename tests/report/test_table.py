@@ -27,6 +27,8 @@ def report(**changes: Any) -> dict[str, Any]:
                 "name": "p",
                 "rolled_back": None,
                 "backed_off": False,
+                "graph": ["all of it " * 20],
+                "kept": ["the rest\x1b[31m " * 20],
                 "layers": {"a": {"detail": "d"}, "b": {"reason": "r\x1b[31m" * 50}},
             }
         ],
@@ -47,6 +49,16 @@ def test_is_at_most_80_columns_and_free_of_control_characters() -> None:
 
 
 def test_says_when_nothing_was_verified_and_when_a_pass_was_rolled_back() -> None:
-    entry = {"name": "p", "rolled_back": "too far", "backed_off": False, "layers": {}}
+    entry = {"name": "p", "rolled_back": "too far", "backed_off": False, "graph": [], "kept": [], "layers": {}}
     text = "\n".join(summary(report(verification=None, passes=[entry]), "m"))
     assert "NOT VERIFIED" in text and "p: rolled back" in text
+
+
+def test_a_pass_over_the_whole_graph_is_told_without_layers() -> None:
+    entry = {"name": "p", "rolled_back": None, "backed_off": False, "graph": ["g done"], "kept": ["k left"], "layers": {}}
+    lines = list(summary(report(passes=[entry]), "m"))
+    assert [line.split() for line in lines if "done" in line or "left" in line] == [
+        ["p:", "g", "done"],
+        ["left", "alone", "by", "p:", "k", "left"],
+    ]
+    assert not any("layers" in line for line in lines)
