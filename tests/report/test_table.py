@@ -55,8 +55,8 @@ def test_says_when_nothing_was_verified_and_when_a_pass_was_rolled_back() -> Non
 
 
 def test_a_pass_over_the_whole_graph_is_told_without_layers() -> None:
-    entry = {"name": "p", "rolled_back": None, "backed_off": False, "graph": ["g done"], "kept": ["k left"], "layers": {}}
-    lines = list(summary(report(passes=[entry]), "m"))
+    entry: dict[str, Any] = {"name": "p", "rolled_back": None, "backed_off": False, "layers": {}}
+    lines = list(summary(report(passes=[{**entry, "graph": ["g done"], "kept": ["k left"]}]), "m"))
     assert [line.split() for line in lines if "done" in line or "left" in line] == [
         ["p:", "g", "done"],
         ["left", "alone", "by", "p:", "k", "left"],
