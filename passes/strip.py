@@ -168,7 +168,8 @@ class _Eraser:
 
 def _shorten(graph: Graph) -> int:
     """Rename what becomes shorter by it; returns how many values that are."""
-    short = _short_names(_occurrences(graph), _fixed(graph), all_names(graph))
+    fixed = _fixed(graph)
+    short = _short_names(_occurrences(graph), fixed, all_names(graph) | fixed)
     edit.rename_values(graph, short)
     for function in _functions(graph):
         edit.rename_values(function, short)
@@ -206,7 +207,6 @@ def _short_names(counts: Counter[str], fixed: set[str], taken: set[str]) -> dict
     What becomes free is given again, round by round, until nothing gets shorter: so a second run finds nothing to do.
     """
     current = {name: name for name, _ in counts.most_common() if name not in fixed}
-    taken = set(taken)
     freed: set[str] = {""}
     while freed:
         freed = set()
