@@ -168,7 +168,7 @@ def inspect(
     from graphshrink.registry import PASSES
     from graphshrink.report.inspection import inspect_model, inspection_lines
 
-    found = inspect_model(model, [cls() for cls in PASSES])
+    found = inspect_model(model, [cls() for cls in PASSES if cls.on_weights])
     if json_output:
         _print_lines([json.dumps(found, indent=2)])
     else:

@@ -50,6 +50,7 @@ class Strip(Pass):
 
     name: ClassVar[str] = "strip"
     buys: ClassVar[str] = "disk"
+    on_weights: ClassVar[bool] = False
     value_info: bool = True
     docs: bool = True
     names: bool = True
@@ -61,7 +62,8 @@ class Strip(Pass):
     def run(self, graph: Graph, context: Context) -> PassResult:
         """Strip the whole model, nested graphs and functions included."""
         size = text_bytes(graph)
-        unknown = _unknown_domains(graph) if self.value_info else []
+        declared = any(scope.value_info for _, scope in graph.scopes())
+        unknown = _unknown_domains(graph) if self.value_info and declared else []
         kept = [f"declarations, since operators of {', '.join(unknown)} may need them"] if unknown else []
         eraser = _Eraser(self.value_info and not unknown, self.docs, self.names)
         for _, scope in graph.scopes():

@@ -84,6 +84,8 @@ class Pass(ABC):
     name: ClassVar[str]
     buys: ClassVar[str]
     """What the pass makes smaller or faster, for users: "disk", "MACs", ..."""
+    on_weights: ClassVar[bool] = True
+    """Whether it works weight by weight, rather than on the graph as a whole."""
 
     @abstractmethod
     def run(self, graph: Graph, context: "Context") -> PassResult:

@@ -3,7 +3,6 @@
 import pytest
 
 import graphshrink
-from graphshrink.errors import UsageError
 from graphshrink.ir.graph import Graph
 from graphshrink.onnx_io.load import load
 from tests.models import DIGITS, LENET, two_layers
@@ -38,14 +37,6 @@ def test_patterns_speak_of_the_original_names(pattern: str) -> None:
     encodings = {layer["label"]: layer["encoding"] for layer in compiled.report["layers"]}
     assert encodings["fc1.weight"] == "plain"
     assert encodings["conv2.weight"] != "plain"
-
-
-def test_short_names_match_no_pattern() -> None:
-    compiled = graphshrink.compile(LENET, "strip", verify=False)
-    short = next(layer["name"] for layer in compiled.report["layers"] if layer["label"] == "conv1.weight")
-    assert len(short) == 1
-    with pytest.raises(UsageError):
-        graphshrink.compile(LENET, "strip, weight-sharing", exclude=[short], verify=False)
 
 
 def test_a_model_with_nothing_to_strip_says_so_in_the_report() -> None:

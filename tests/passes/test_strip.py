@@ -22,7 +22,7 @@ from graphshrink.ir.weight import weights
 from graphshrink.onnx_io.emit import emit, text_bytes
 from graphshrink.onnx_io.load import load
 from graphshrink.passes.strip import Strip
-from graphshrink.passing.base import Context, PassResult
+from graphshrink.passing.base import Context, PassResult, Selection
 from tests.models import DIGITS, TESTMODELS, model_of, normal
 from tests.runners import OPTIMISED, run
 from tests.strategies import WIDTH, models
@@ -159,6 +159,16 @@ def test_reports_speak_of_the_original_names() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "refused"),
+    [("encoder.weight", True), ("/encoder/MatMul", True), ("MatMul", True), ("b", False), ("", False)],
+)
+def test_patterns_match_original_names_alone(pattern: str, refused: bool) -> None:
+    weight = weights(stripped(sample())[0])[0]
+    assert weight.name == "b"
+    assert (Selection(exclude=(pattern,)).refuses(weight) is not None) == refused
+
+
 def chain(names: list[str], **nodes: Any) -> onnx.ModelProto:
     """x -> Relu -> names[0] -> Relu -> names[1] ... -> y"""
     values = ["x", *names, "y"]
@@ -198,6 +208,11 @@ def test_a_model_without_spare_text_is_left_alone_and_told_why() -> None:
     assert emit(graph) == model
     assert not result.did_anything
     assert len(result.kept) == 1
+
+
+def test_operators_of_unknown_domains_are_no_reason_where_nothing_is_declared() -> None:
+    _, result = stripped(chain(["long"], domain="com.example"))
+    assert result.did_anything and result.kept == []
 
 
 def test_the_order_of_letters_is_no_reason_to_rename() -> None:
