@@ -1,4 +1,4 @@
-"""The points of `spirals.npz`: two nested spirals in the plane, a class each, as in the experiments of the Net-Trim paper.
+"""The points of `spirals.npz`: two nested spirals in the plane, a class each, after the Net-Trim paper's experiment.
 
 A point of class 0 lies at radius t and angle 4 pi t, with t uniform in area over 0.1..1, and is moved by normal noise
 of 0.02 along each axis; class 1 is the same, turned by half a circle. Arrays: train_points float32 (2000, 2) and

@@ -108,7 +108,7 @@ class Stem(ConvNorm):
 
 
 def resnet_20():
-    """He et al.'s network for CIFAR, for one input channel: widths 16, 32, 64, three blocks of two convolutions each."""
+    """He et al.'s network for CIFAR with one input channel: widths 16, 32, 64, three blocks of two convolutions."""
     parts, channels = {"stem": Stem(1, 16)}, 16
     for width in (16, 32, 64):
         for i in range(3):
