@@ -14,17 +14,30 @@ _IR_VERSION = 8
 _PRODUCER = "graphshrink-testmodels"
 
 
-def digit_model(name: str, nodes: list[onnx.NodeProto], weights: dict[str, NDArray[np.float32]]) -> onnx.ModelProto:
-    """A model `input` (n, 1, 28, 28) -> `logits` (n, 10), both float32, with the batch `n` left open."""
+def classifier_model(
+    name: str,
+    nodes: list[onnx.NodeProto],
+    weights: dict[str, NDArray[Any]],
+    source: onnx.ValueInfoProto,
+    classes: int,
+    opset: int = _OPSET,
+) -> onnx.ModelProto:
+    """A model from the one input `source` to `logits` (n, classes), float32, with the batch `n` left open."""
     graph = helper.make_graph(
         nodes,
         name,
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["n", 1, 28, 28])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 10])],
+        [source],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", classes])],
         [numpy_helper.from_array(np.ascontiguousarray(weight), key) for key, weight in weights.items()],
     )
-    opset = helper.make_opsetid("", _OPSET)
-    return helper.make_model(graph, opset_imports=[opset], ir_version=_IR_VERSION, producer_name=_PRODUCER)
+    version = helper.make_opsetid("", opset)
+    return helper.make_model(graph, opset_imports=[version], ir_version=_IR_VERSION, producer_name=_PRODUCER)
+
+
+def image_model(name: str, nodes: list[onnx.NodeProto], weights: dict[str, NDArray[Any]]) -> onnx.ModelProto:
+    """A model `input` (n, 1, 28, 28) -> `logits` (n, 10), both float32."""
+    source = helper.make_tensor_value_info("input", TensorProto.FLOAT, ["n", 1, 28, 28])
+    return classifier_model(name, nodes, weights, source, 10)
 
 
 def save_checked(model: onnx.ModelProto, path: Path) -> None:
@@ -33,11 +46,12 @@ def save_checked(model: onnx.ModelProto, path: Path) -> None:
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def accuracy(path: Path, inputs: NDArray[np.float32], labels: NDArray[np.uint8]) -> float:
+def accuracy(path: Path, inputs: NDArray[Any], labels: NDArray[Any]) -> float:
     """The share of `inputs` whose largest logit is at their label, measured through ONNX Runtime."""
     options: Any = ort.SessionOptions()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     options.intra_op_num_threads = 1
     session: Any = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    name: str = session.get_inputs()[0].name
     batches = np.split(inputs, range(500, len(inputs), 500))
-    logits = np.concatenate([np.asarray(session.run(["logits"], {"input": batch})[0]) for batch in batches])
+    logits = np.concatenate([np.asarray(session.run(["logits"], {name: batch})[0]) for batch in batches])
     return float((logits.argmax(axis=1) == labels).mean())

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from testmodels.checked_onnx import accuracy, digit_model, save_checked
+from testmodels.checked_onnx import accuracy, image_model, save_checked
 from testmodels.fetching import FetchError, cache_folder, wheel_files
 from testmodels.mnist import as_input, load_mnist
 from testmodels.state_dict import read_state_dict
@@ -60,7 +60,7 @@ def build(state_dict: Path) -> onnx.ModelProto:
         helper.make_node("Relu", ["fc1_out"], ["relu4_out"], "relu4"),
         helper.make_node("Gemm", ["relu4_out", "fc2.weight", "fc2.bias"], ["logits"], "fc2", transB=1),
     ]
-    return digit_model("digit_cnn", nodes, weights)
+    return image_model("digit_cnn", nodes, weights)
 
 
 def main() -> int:

@@ -7,7 +7,6 @@ test_labels.
 Run: `python -m testmodels.make_fashion_slice` on a Debian system. The bytes are the same every time.
 """
 
-import gzip
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from testmodels.fetching import FetchError, cache_folder, debian_files
+from testmodels.fashion import load_fashion
+from testmodels.fetching import FetchError
 from testmodels.fixed_npz import save_npz
-from testmodels.mnist import read_idx
 
-PACKAGE = "dataset-fashion-mnist"
-FOLDER = "/usr/share/datasets/fashion-mnist"
-SHA256 = {
-    f"{FOLDER}/train-images-idx3-ubyte.gz": "b0564c3eedabfbf835052cff8503ea422014ce006caf5b757f851416ee8300c7",
-    f"{FOLDER}/train-labels-idx1-ubyte.gz": "0ae29f65d86684f32d1b9c85147786c547b9c6aebcaf235f0400a0cce308b056",
-    f"{FOLDER}/t10k-images-idx3-ubyte.gz": "cc1d090a38ace84dfa1aa66e3ada7c336ef481a96936906477e6dd344da56eaa",
-    f"{FOLDER}/t10k-labels-idx1-ubyte.gz": "8d3605d196f4be44669e46906da9733c8131fef761fdbfec72c424d5222f1a05",
-}
 PER_CLASS = {"train": 100, "test": 200}
 
 
@@ -39,18 +30,18 @@ def first_of_each_class(labels: NDArray[np.uint8], count: int) -> NDArray[np.int
 def main() -> int:
     """Write the slice beside this file."""
     try:
-        paths = debian_files(PACKAGE, SHA256, into=cache_folder() / "fashion-mnist")
+        data = load_fashion()
     except FetchError as e:
         print(f"error: {e}", file=sys.stderr)
         return 1
-    arrays: dict[str, NDArray[Any]] = {}
-    for split, prefix in (("train", "train"), ("test", "t10k")):
-        images, labels = (
-            read_idx(gzip.decompress(paths[f"{FOLDER}/{prefix}-{kind}-ubyte.gz"].read_bytes()))
-            for kind in ("images-idx3", "labels-idx1")
-        )
-        chosen = first_of_each_class(labels, PER_CLASS[split])
-        arrays |= {f"{split}_images": images[chosen], f"{split}_labels": labels[chosen]}
+    train = first_of_each_class(data.train_labels, PER_CLASS["train"])
+    test = first_of_each_class(data.test_labels, PER_CLASS["test"])
+    arrays: dict[str, NDArray[Any]] = {
+        "train_images": data.train_images[train],
+        "train_labels": data.train_labels[train],
+        "test_images": data.test_images[test],
+        "test_labels": data.test_labels[test],
+    }
     path = Path(__file__).with_name("fashion_mnist_slice.npz")
     save_npz(path, arrays)
     print(f"{path.name}: " + ", ".join(f"{name} {array.shape}" for name, array in arrays.items()))

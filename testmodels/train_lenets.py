@@ -1,30 +1,23 @@
-"""Train and export the two LeNets of the pruning literature: LeNet-300-100 and LeNet-5 in its Caffe shape.
+"""Train and export the LeNets of the pruning literature: LeNet-300-100, LeNet-5 in its Caffe shape, and Net-Trim's.
 
 Run once, by hand, in an environment with torch (`pip install -e .[train]`): `python -m testmodels.train_lenets`, or
-with the name of one model. The exported files are committed; neither graphshrink nor its tests need this script.
-
-The training is plain on purpose, so that the networks are not easier to compress than the published ones: Adam at 1e-3
-with a cosine decay to zero, batches of 128, cross-entropy, seed 0; no weight decay, dropout, augmentation or sparsity.
+with the name of one model. How they are trained is in `training`. The exported files are committed; neither graphshrink
+nor its tests need this script.
 """
 
 import sys
-import time
 from collections import OrderedDict
 from pathlib import Path
 
-import numpy as np
-import torch
 from onnx import helper
 from torch import nn
 
-from testmodels.checked_onnx import accuracy, digit_model, save_checked
+from testmodels import training
+from testmodels.checked_onnx import accuracy, image_model, save_checked
 from testmodels.mnist import as_input, load_mnist
 
-BATCH = 128
-LEARNING_RATE = 1e-3
-SEED = 0
-EPOCHS = {"lenet-300-100": 20, "lenet-5": 10}
-REQUIRED = {"lenet-300-100": 0.981, "lenet-5": 0.991}
+EPOCHS = {"lenet-300-100": 20, "lenet-5": 10, "net-trim-lenet": 8}
+REQUIRED = {"lenet-300-100": 0.981, "lenet-5": 0.991, "net-trim-lenet": 0.99}
 
 
 def lenet_300_100():
@@ -62,9 +55,31 @@ def lenet_5():
     return nn.Sequential(OrderedDict(layers)), nodes
 
 
-def _conv(name, source, target):
+def net_trim_lenet():
+    """As in the Net-Trim paper: padded 5x5 convolutions of 32 and 64 maps, each ReLU and max-pooled, then 512 units."""
+    layers = [("conv1", nn.Conv2d(1, 32, 5, padding=2)), ("relu1", nn.ReLU()), ("pool1", nn.MaxPool2d(2))]
+    layers += [("conv2", nn.Conv2d(32, 64, 5, padding=2)), ("relu2", nn.ReLU()), ("pool2", nn.MaxPool2d(2))]
+    layers += [("flatten", nn.Flatten()), ("fc1", nn.Linear(3136, 512)), ("relu3", nn.ReLU())]
+    layers += [("fc2", nn.Linear(512, 10))]
+    nodes = [
+        _conv("conv1", "input", "conv1_out", padding=2),
+        helper.make_node("Relu", ["conv1_out"], ["relu1_out"], "relu1"),
+        _pool("pool1", "relu1_out", "pool1_out"),
+        _conv("conv2", "pool1_out", "conv2_out", padding=2),
+        helper.make_node("Relu", ["conv2_out"], ["relu2_out"], "relu2"),
+        _pool("pool2", "relu2_out", "pool2_out"),
+        helper.make_node("Flatten", ["pool2_out"], ["flat"], "flatten", axis=1),
+        _gemm("fc1", "flat", "fc1_out"),
+        helper.make_node("Relu", ["fc1_out"], ["relu3_out"], "relu3"),
+        _gemm("fc2", "relu3_out", "logits"),
+    ]
+    return nn.Sequential(OrderedDict(layers)), nodes
+
+
+def _conv(name, source, target, padding=0):
     inputs = [source, f"{name}.weight", f"{name}.bias"]
-    return helper.make_node("Conv", inputs, [target], name, kernel_shape=[5, 5], strides=[1, 1], pads=[0, 0, 0, 0])
+    pads = [padding] * 4
+    return helper.make_node("Conv", inputs, [target], name, kernel_shape=[5, 5], strides=[1, 1], pads=pads)
 
 
 def _pool(name, source, target):
@@ -75,49 +90,23 @@ def _gemm(name, source, target):
     return helper.make_node("Gemm", [source, f"{name}.weight", f"{name}.bias"], [target], name, transB=1)
 
 
-MODELS = {"lenet-300-100": lenet_300_100, "lenet-5": lenet_5}
+MODELS = {"lenet-300-100": lenet_300_100, "lenet-5": lenet_5, "net-trim-lenet": net_trim_lenet}
 
 
 def train(name, data):
     """Train one model, save it beside this file, and return its accuracy on the test images through ONNX Runtime."""
-    torch.manual_seed(SEED)
+    training.start()
     network, nodes = MODELS[name]()
-    inputs = torch.from_numpy(as_input(data.train_images))
-    labels = torch.from_numpy(data.train_labels.astype(np.int64))
-    optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
-    steps = EPOCHS[name] * -(-len(inputs) // BATCH)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
-    loss_of = nn.CrossEntropyLoss()
-    started = time.monotonic()
-    for epoch in range(EPOCHS[name]):
-        total = 0.0
-        for batch in torch.randperm(len(inputs)).split(BATCH):
-            optimizer.zero_grad()
-            loss = loss_of(network(inputs[batch]), labels[batch])
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            total += loss.item() * len(batch)
-        seconds = time.monotonic() - started
-        print(f"{name} epoch {epoch + 1}: loss {total / len(inputs):.5f}, {seconds:.0f} s", flush=True)
-
+    training.fit(name, network, as_input(data.train_images), data.train_labels, EPOCHS[name])
     path = Path(__file__).with_name(f"{name}.onnx")
-    weights = {key: value.detach().numpy() for key, value in network.state_dict().items()}
-    save_checked(digit_model(name, nodes, weights), path)
+    save_checked(image_model(name, nodes, training.weights_of(network)), path)
     return accuracy(path, as_input(data.test_images), data.test_labels)
 
 
 def main(names):
-    """Train the named models, or both; exit code 1 when one falls short of its required accuracy."""
-    torch.set_num_threads(1)
+    """Train the named models, or all; exit code 1 when one falls short of its required accuracy."""
     data = load_mnist()
-    short = False
-    for name in names or MODELS:
-        reached = train(name, data)
-        verdict = "as required" if reached >= REQUIRED[name] else "FALLS SHORT"
-        short |= reached < REQUIRED[name]
-        print(f"{name}: test accuracy {reached:.4f}, at least {REQUIRED[name]} wanted: {verdict}", flush=True)
-    return int(short)
+    return training.train_each(names or MODELS, lambda name: train(name, data), REQUIRED)
 
 
 if __name__ == "__main__":

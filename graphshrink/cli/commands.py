@@ -185,7 +185,7 @@ def inspect(
     from graphshrink.registry import PASSES
     from graphshrink.report.inspection import inspect_model, inspection_lines
 
-    found = inspect_model(model, [cls() for cls in PASSES])
+    found = inspect_model(model, [cls() for cls in PASSES if cls.on_weights])
     if json_output:
         print_lines([as_json(found)])
     else:

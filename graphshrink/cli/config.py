@@ -48,15 +48,26 @@ def read_config(path: Path) -> Configuration:
     flags: dict[str, Any] = {}
     sections: dict[str, Any] = {}
     for key, value in content.items():
+        flag = str(key).replace("_", "-")
         if isinstance(value, Mapping):
             sections[key] = value
-        elif str(key).replace("_", "-") in _KEYS:
-            flags[str(key).replace("_", "-")] = value
-        else:
+        elif flag not in _KEYS:
             raise UsageError(f"{safe(path)}: {safe(key)!r} is no option; see graphshrink --help")
-    if isinstance(flags.get("passes"), list):
-        flags["passes"] = ", ".join(map(str, flags["passes"])) or "none"
+        else:
+            flags[flag] = _flag(flag, value, path)
     return Configuration(flags, sections)
+
+
+def _flag(flag: str, value: object, path: Path) -> object:
+    """The value of a flag; a list where it may be repeated, and as another way to write `passes`."""
+    if not isinstance(value, list):
+        return value
+    items = list(map(str, cast("list[object]", value)))
+    if flag == "passes":
+        return ", ".join(items) or "none"
+    if not isinstance(_KEYS[flag].default, tuple):
+        raise UsageError(f"{safe(path)}: {flag} is one value, not a list")
+    return items
 
 
 def _parsed(path: Path) -> dict[str, Any]:

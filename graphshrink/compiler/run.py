@@ -113,7 +113,7 @@ def _verified(
 ) -> Verification | None:
     if judge is None:
         return None
-    return verify_written(judge, path, graph, stored, changed=any(record.result.changed for record, _ in records))
+    return verify_written(judge, path, graph, stored, changed=any(record.result.did_anything for record, _ in records))
 
 
 def _as_file(model: ModelLike, graph: Graph, folder: Path) -> Path:

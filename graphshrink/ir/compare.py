@@ -24,6 +24,24 @@ def difference(a: Graph, b: Graph) -> str | None:
     return next(_differences(a, b), None)
 
 
+def interface_difference(a: Graph, b: Graph) -> str | None:
+    """The first thing in which two models differ as seen from outside, or None; the IR version does not count."""
+    mine, theirs = _interface(a), _interface(b)
+    return next((what for what in mine if mine[what] != theirs[what]), None)
+
+
+def _interface(graph: Graph) -> dict[str, object]:
+    header = graph.header or Header()
+    # Below IR version 4 all initializers had to be listed as inputs; nobody gives them.
+    listed = dict(constants(graph)) if (header.ir_version or 0) < 4 else {}
+    return {
+        "inputs": _own_inputs(graph, listed),
+        "outputs": graph.outputs,
+        "operator sets": graph.opsets,
+        "name, documentation or metadata": (graph.name, graph.doc, graph.metadata, _statements(header)),
+    }
+
+
 def _differences(a: Graph, b: Graph) -> Iterator[str]:
     pairs = [("", a, b)]
     if (a.header is None) != (b.header is None):
@@ -54,8 +72,15 @@ def _rest(header: Header) -> tuple[Any, ...]:
         for t in header.training
     ]
     return (
+        *_statements(header),
+        *(len(header.functions), parts),
+    )
+
+
+def _statements(header: Header) -> tuple[Any, ...]:
+    return (
         *(header.producer_name, header.producer_version, header.domain, header.model_version, header.doc),
-        *(header.metadata, header.configuration, len(header.functions), parts),
+        *(header.metadata, header.configuration),
     )
 
 

@@ -7,12 +7,16 @@ break this is an InternalError, and the graph stays as it was.
 # The one friend of Graph's private parts.
 # pyright: reportPrivateUsage=false
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
+
+import networkx as nx
 
 from graphshrink.errors import InternalError
-from graphshrink.ir.graph import CAPTURE, Graph, Value, constant_of
+from graphshrink.ir.graph import CAPTURE, Function, Graph, Value, constant_of
+from graphshrink.ir.naming import fixed_names, named, renamed, renamed_infos
 from graphshrink.ir.operator import Attribute, AttributeType, Operator
 from graphshrink.ir.tensor import SparseTensor, Tensor
 from graphshrink.ir.types import ValueInfo
@@ -40,6 +44,11 @@ def set_value_info(graph: Graph, infos: Iterable[ValueInfo]) -> None:
     graph._value_info = {info.name: info for info in infos}
 
 
+def set_doc(described: Graph | Function, doc: str | None) -> None:
+    """Give a graph or a function another doc string, or none."""
+    described.doc = doc
+
+
 def add_operator(graph: Graph, operator: Operator, position: int | None = None) -> int:
     """Insert an operator, at the end or at a position in file order; returns its number."""
     _expect_free_outputs(graph, operator)
@@ -65,6 +74,8 @@ def remove_operators(graph: Graph, numbers: Iterable[int]) -> None:
         _disown(graph, number)
     graph._net.remove_nodes_from(gone)
     graph._order = [number for number in graph._order if number not in gone]
+    for number in gone:
+        graph._origin.pop(number, None)
     _drop_unused_names(graph, touched)
     _refresh_captures(graph)
 
@@ -79,6 +90,37 @@ def replace_operator(graph: Graph, number: int, operator: Operator) -> None:
     _connect(graph, number, operator)
     _drop_unused_names(graph, touched)
     _refresh_captures(graph)
+
+
+def describe_operator(graph: Graph, number: int, operator: Operator) -> None:
+    """Put another operator in the place of one from which it differs in texts alone: names, doc strings, metadata."""
+    old, first_name = graph.operator(number), graph.original_operator_name(number)
+    if _meaning(old) != _meaning(operator):
+        raise InternalError(f"{old.op_type} with outputs {list(old.outputs)} would not only be described differently")
+    graph._net.nodes[number]["payload"] = operator
+    _remember(graph, number, first_name, operator.name)
+
+
+def rename_values(whole: Graph | Function, mapping: Mapping[str, str]) -> None:
+    """Rename values wherever they stand in a main graph or a function, the graphs nested in it included.
+
+    A name means the same value in every scope or is hidden by an inner one; both stay true, as all scopes are renamed
+    alike and no two names become one. Names may be swapped; names that do not occur are ignored. The graph remembers
+    what values were called first: see `Graph.original_name`.
+    """
+    graph = whole.body if isinstance(whole, Function) else whole
+    if isinstance(whole, Graph) and (whole.header is None or whole.owner is not None):
+        raise InternalError("values are renamed in a main graph or in a function as a whole")
+    scopes = [(scope, _names_in(scope)) for _, scope in graph.nested()]
+    known = {name for _, names in scopes for name in names}
+    new = {name: mapping[name] for name in known if mapping.get(name, name) != name}
+    _expect_renamable(graph, known, new)
+    for scope, names in scopes:
+        if not new.keys().isdisjoint(names):
+            _rename_in_scope(scope, new)
+    if isinstance(whole, Function):
+        whole.inputs = tuple(new.get(name, name) for name in whole.inputs)
+        whole.outputs = tuple(new.get(name, name) for name in whole.outputs)
 
 
 def add_initializer(graph: Graph, constant: Tensor | SparseTensor, *, before: str | None = None) -> None:
@@ -111,23 +153,68 @@ def remove_initializer(graph: Graph, name: str) -> None:
     _refresh_captures(graph)
 
 
-def set_constant(graph: Graph, name: str, tensor: Tensor) -> None:
+def set_constant(graph: Graph, name: str, constant: Tensor | SparseTensor) -> None:
     """Give an initializer, or the Constant or ConstantOfShape behind a value, another tensor."""
     if name in graph._constants:
-        graph._net.nodes[name]["payload"] = Value(name, replace(tensor, name=name))
+        graph._net.nodes[name]["payload"] = Value(name, named(constant, name))
         return
     number = graph.producer(name)
-    if number is not None and graph.operator(number).is_a("ConstantOfShape"):
-        old = graph.operator(number)
-        held = Attribute("value", AttributeType.TENSOR, tensor)
-        new = replace(old, op_type="Constant", inputs=(), attributes=MappingProxyType({"value": held}))
-        replace_operator(graph, number, new)
+    if number is not None and isinstance(constant, Tensor) and graph.operator(number).is_a("ConstantOfShape"):
+        attributes = MappingProxyType({"value": Attribute("value", AttributeType.TENSOR, constant)})
+        instead = replace(graph.operator(number), op_type="Constant", inputs=(), attributes=attributes)
+        replace_operator(graph, number, instead)
         return
-    if number is None or constant_of(graph.operator(number)) is None:
-        raise InternalError(f"value {name!r} is not a constant")
+    if number is None or constant_of(graph.operator(number)) is None or isinstance(constant, SparseTensor):
+        raise InternalError(f"value {name!r} is not a constant, or not of this kind")
     operator = graph.operator(number)
-    held = Attribute("value", AttributeType.TENSOR, tensor, doc=operator.attributes["value"].doc)
+    held = Attribute("value", AttributeType.TENSOR, constant, doc=operator.attributes["value"].doc)
     graph._net.nodes[number]["payload"] = operator.with_attribute(held)
+
+
+def _meaning(operator: Operator) -> tuple[object, ...]:
+    """What an operator is apart from its texts. Attributes by identity, where they are graphs."""
+    bodies = [(label, id(body)) for label, body in operator.subgraphs()]
+    return (operator.kind, operator.overload, operator.inputs, operator.outputs, list(operator.attributes), bodies)
+
+
+def _expect_renamable(graph: Graph, known: set[str], mapping: Mapping[str, str]) -> None:
+    new = set(mapping.values())
+    clash = new & (known - mapping.keys())
+    if clash or len(new) != len(mapping) or "" in new:
+        raise InternalError(f"two values would have one name, or one would have none: {sorted(clash)[:3]}")
+    fixed = fixed_names(graph) & (mapping.keys() | new)
+    if fixed:
+        raise InternalError(f"values {sorted(fixed)[:3]} are spoken of where they cannot be renamed")
+
+
+def _names_in(graph: Graph) -> set[str]:
+    return {value.name for value in graph.values()} | graph._value_info.keys()
+
+
+def _rename_in_scope(graph: Graph, mapping: Mapping[str, str]) -> None:
+    here = {value.name: mapping[value.name] for value in graph.values() if value.name in mapping}
+    first_names = {new: graph.original_name(name) for name, new in here.items()}
+    for name in here:
+        graph._origin.pop(name, None)
+    for name, first in first_names.items():
+        _remember(graph, name, first, name)
+    net: nx.MultiDiGraph[Any] = nx.MultiDiGraph()
+    for key, held in graph._net.nodes.items():
+        net.add_node(mapping.get(key, key), payload=renamed(held["payload"], mapping))
+    for source, target, key in graph._net.edges(keys=True):
+        net.add_edge(mapping.get(source, source), mapping.get(target, target), key=key)
+    graph._net = net
+    graph._inputs, graph._outputs = renamed_infos(graph._inputs, mapping), renamed_infos(graph._outputs, mapping)
+    graph._input_names = frozenset(info.name for info in graph._inputs)
+    set_value_info(graph, renamed_infos(graph._value_info.values(), mapping))
+    graph._constants = {mapping.get(name, name): None for name in graph._constants}
+
+
+def _remember(graph: Graph, key: str | int, first: str | None, now: str | None) -> None:
+    """Keep the first name that a value or an operator had, as long as it has another one."""
+    graph._origin.pop(key, None)
+    if first and first != now:
+        graph._origin[key] = first
 
 
 def _expect_free_outputs(graph: Graph, operator: Operator, instead_of: int | None = None) -> None:
@@ -205,3 +292,4 @@ def _drop_unused_names(graph: Graph, names: set[str]) -> None:
         if name not in declared:
             graph._net.remove_node(name)
             graph._value_info.pop(name, None)
+            graph._origin.pop(name, None)

@@ -125,6 +125,8 @@ class Graph:
         self._outputs: tuple[ValueInfo, ...] = ()
         self._value_info: dict[str, ValueInfo] = {}
         self._constants: dict[str, None] = {}  # names of initializers, in file order
+        # What values (by name) and operators (by number) were called before they were renamed; of no one else.
+        self._origin: dict[str | int, str] = {}
 
     # ---- operators
 
@@ -142,6 +144,10 @@ class Graph:
         """The operator with this number; KeyError if there is none."""
         found: Operator = self._net.nodes[number]["payload"]
         return found
+
+    def original_operator_name(self, number: int) -> str | None:
+        """The name that an operator had in the file, which it may have lost since."""
+        return self._origin.get(number, self.operator(number).name)
 
     def __len__(self) -> int:
         return len(self._order)
@@ -161,6 +167,10 @@ class Graph:
         """The value of this name in this scope; KeyError if there is none."""
         found: Value = self._net.nodes[name]["payload"]
         return found
+
+    def original_name(self, name: str) -> str:
+        """What a value was called in the file; reports and patterns speak of that name."""
+        return self._origin.get(name, name)
 
     def producer(self, name: str) -> int | None:
         """The operator whose output the value is."""
@@ -278,6 +288,7 @@ class Graph:
         new._inputs, new._input_names, new._outputs = self._inputs, self._input_names, self._outputs
         new._value_info = dict(self._value_info)
         new._constants = dict(self._constants)
+        new._origin = dict(self._origin)
         for number, operator in self.operators():
             if operator.attributes and any(True for _ in operator.subgraphs()):
                 new._net.nodes[number]["payload"] = _with_own_bodies(operator, new, number)

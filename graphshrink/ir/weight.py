@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from graphshrink.ir.graph import CAPTURE, Function, Graph, constant_of
+from graphshrink.ir.naming import named_elsewhere
 from graphshrink.ir.operator import Operator
 from graphshrink.ir.tensor import T, Tensor, filled_tensor
 from graphshrink.ir.types import Array
@@ -47,6 +48,11 @@ class WeightUse:
         """The operator that uses the weight."""
         return self.graph.operator(self.number)
 
+    @property
+    def operator_name(self) -> str | None:
+        """What the file calls that operator."""
+        return self.graph.original_operator_name(self.number)
+
 
 _Step: TypeAlias = WeightUse | tuple[Graph, str, tuple[Operator, ...]]
 """A use that was found, or a value yet to be followed, after the operators that lie behind."""
@@ -59,7 +65,8 @@ class Weight:
     Attributes:
         graph: the scope that holds it.
         name: its value name in that scope.
-        label: name unique in the model, for reports and for include and exclude patterns.
+        label: name unique in the model, for reports and for include and exclude patterns; made of the name that the
+            weight has in the file, also where it was renamed since.
         tensor: its contents.
         uses: what computes with it.
         exposed: why its value is visible from outside (and must not change), or None.
@@ -79,13 +86,19 @@ class Weight:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What users may call it: its label, its name, and the names of the operators that use it."""
-        return (self.label, self.name, *(use.operator.name or "" for use in self.uses))
+        """What the file calls it, its label first, and the operators that use it."""
+        return (self.label, self.graph.original_name(self.name), *(use.operator_name or "" for use in self.uses))
 
     @property
     def operator_types(self) -> tuple[str, ...]:
         """Types of the operators that use it."""
         return tuple(use.operator.op_type for use in self.uses)
+
+
+def label_of(path: str, scope: Graph, name: str) -> str:
+    """The label of a constant in the scope at `path`; see `Weight`."""
+    original = scope.original_name(name)
+    return f"{path}/{original}" if path else original
 
 
 def weights(graph: Graph) -> list[Weight]:
@@ -95,30 +108,16 @@ def weights(graph: Graph) -> list[Weight]:
     nested graphs and of functions.
     """
     functions = {f.key: f for f in graph.header.functions} if graph.header is not None else {}
-    named = _named_elsewhere(graph)
+    named = named_elsewhere(graph)
     found: list[Weight] = []
     for path, scope in graph.scopes():
         for name, tensor in (*constants(scope), *filled(scope)):
-            label = f"{path}/{name}" if path else name
+            label = label_of(path, scope, name)
             uses, exposed = _trace(scope, name, functions)
             if name in named:
                 exposed = named[name]
             found.append(Weight(scope, name, label, tensor, uses, exposed or _overridable(scope, name)))
     return found
-
-
-def _named_elsewhere(graph: Graph) -> dict[str, str]:
-    """Values that parts of the file beside its graphs refer to by name, with who does."""
-    named: dict[str, str] = {}
-    for _, scope in graph.scopes():
-        for annotation in scope.annotations:
-            named |= {name: "a quantisation annotation names it" for _, name in annotation.parameters}
-    for training in graph.header.training if graph.header is not None else ():
-        names = {name for pair in (*training.initialization_binding, *training.update_binding) for name in pair}
-        for part in (training.initialization, training.algorithm):
-            names |= set(part.captured()) if part is not None else set()
-        named |= dict.fromkeys(names, "training information names it")
-    return named
 
 
 def constants(graph: Graph) -> Iterator[tuple[str, Tensor]]:

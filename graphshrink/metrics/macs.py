@@ -9,6 +9,7 @@ from graphshrink.ops import rule_of
 from graphshrink.ops.base import Shape, Shapes
 
 Known = Mapping[str, tuple[Dim, ...]]
+"""Shapes by the names that values have in the file."""
 
 
 def macs(graph: Graph, shapes: Known) -> dict[int, int]:
@@ -44,5 +45,5 @@ def _shapes(graph: Graph, names: tuple[str, ...], shapes: Known) -> Shapes:
 
 def _shape(graph: Graph, name: str, shapes: Known) -> Shape | None:
     tensor = graph.constant(name) if name else None
-    dims = tensor.dims if tensor is not None else shapes.get(name)
+    dims = tensor.dims if tensor is not None else shapes.get(graph.original_name(name))
     return None if dims is None else tuple(d if isinstance(d, int) else 1 for d in dims)

@@ -31,6 +31,11 @@ def emit(graph: Graph) -> onnx.ModelProto:
     return write_model(graph, keep_in_place)
 
 
+def text_bytes(graph: Graph) -> int:
+    """Bytes of the model's file without the elements of large tensors, which need not be read for it."""
+    return write_model(graph, lambda tensor: () if tensor.nbytes >= _SMALL else keep_in_place(tensor)).ByteSize()
+
+
 @dataclass(slots=True)
 class Staged:
     """A model written beside its destination, to be looked at before it takes its place.

@@ -53,6 +53,8 @@ def back_off(
     Returns:
         The graph, what was done, and how it measures; None if nothing is left of the pass.
     """
+    if not found.result.changed:  # there are no layers to soften
+        return None
     before, measured = found.before, found.measured
     target = _target(math.inf if judge.bound is None else (_MARGIN * judge.bound) ** 2, measured, judge)
     floor = _FLOOR**2 * (target if math.isfinite(target) else 0.0)
@@ -65,11 +67,13 @@ def back_off(
         _soften(harm, milder, target)
         context.progress(f"{step.name}: backing off", done, _ROUNDS)
         graph, result = attempt(replace(context, milder=milder))
-        if not result.changed:
+        if not result.did_anything:
             return None
         measured = judge.measure(graph)
         if judge.allows(measured):
             return graph, result, measured
+        if not result.changed:  # what is left was done to the graph as a whole
+            return None
         target = _target(target, measured, judge)
         _correct(harm, milder, measured.error)
     return None

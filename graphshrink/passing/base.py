@@ -52,26 +52,42 @@ Outcome: TypeAlias = Changed | Skipped
 
 @dataclass(slots=True)
 class PassResult:
-    """What a pass did, layer by layer (by weight label)."""
+    """What a pass did.
+
+    Attributes:
+        layers: to each layer, by weight label.
+        graph: to the graph as a whole, in lines; empty if nothing.
+        kept: what of the graph as a whole it left alone, and why, in lines.
+    """
 
     layers: dict[str, Outcome] = field(default_factory=lambda: dict[str, Outcome]())
+    graph: list[str] = field(default_factory=lambda: list[str]())
+    kept: list[str] = field(default_factory=lambda: list[str]())
 
     @property
     def changed(self) -> list[str]:
         """Labels of the layers that were changed."""
         return [label for label, outcome in self.layers.items() if isinstance(outcome, Changed)]
 
+    @property
+    def did_anything(self) -> bool:
+        """Whether the graph is another one now."""
+        return bool(self.changed or self.graph)
+
 
 class Pass(ABC):
     """A transformation of a graph. Subclasses are frozen dataclasses, and their fields are their options.
 
     A pass changes the graph in place through `graphshrink.ir.edit` alone, replaces arrays and never writes into them,
-    and says for every layer what it did. It knows nothing of how weights are stored.
+    and says for every layer, or for the graph as a whole, what it did. It leaves the model's inputs, outputs, operator
+    sets, documentation and metadata as they are, and knows nothing of how weights are stored.
     """
 
     name: ClassVar[str]
     buys: ClassVar[str]
     """What the pass makes smaller or faster, for users: "disk", "MACs", ..."""
+    on_weights: ClassVar[bool] = True
+    """Whether it works weight by weight, rather than on the graph as a whole."""
 
     @abstractmethod
     def run(self, graph: Graph, context: "Context") -> PassResult:

@@ -7,6 +7,7 @@ from typing import Any
 
 from graphshrink.errors import InternalError, JudgeError, ModelError
 from graphshrink.ir.check import check
+from graphshrink.ir.compare import difference, interface_difference
 from graphshrink.ir.graph import Graph
 from graphshrink.passing.backoff import Attempted, back_off
 from graphshrink.passing.base import Context, Pass, PassResult, Skipped
@@ -73,19 +74,16 @@ def _run_one(
             label: Skipped("rolled back") if label in set(result.changed) else outcome
             for label, outcome in result.layers.items()
         }
-        return before, record(PassResult(layers), None, rolled_back=reason)
+        return before, record(PassResult(layers, kept=result.kept), None, rolled_back=reason)
 
     def attempt(given: Context) -> tuple[Graph, PassResult]:
         graph = before.copy()
         outcome = step.run(graph, given)
-        try:
-            check(graph)
-        except ModelError as e:
-            raise InternalError(f"{step.name} broke the graph: {e}") from e
+        _expect_kept_promises(step, before, graph, outcome)
         return graph, outcome
 
     after, result = attempt(context)
-    if judge is None or not result.changed:
+    if judge is None or not result.did_anything:
         return after, record(result, None)
     context.progress(f"{step.name}: comparing outputs", 0, 1)
     try:
@@ -96,9 +94,23 @@ def _run_one(
     except JudgeError as e:
         return undo(result, f"its result does not run: {e}")
     if softened is None:
-        return undo(result, f"{judge.complaint(measured)}, and milder settings did not help")
+        helped = ", and milder settings did not help" if result.changed else ""
+        return undo(result, f"{judge.complaint(measured)}{helped}")
     graph, result, measured = softened
     return graph, record(result, measured, backed_off=True)
+
+
+def _expect_kept_promises(step: Pass, before: Graph, after: Graph, result: PassResult) -> None:
+    """Raises: InternalError, if a pass broke the graph or its interface, or did what it does not own up to."""
+    try:
+        check(after)
+    except ModelError as e:
+        raise InternalError(f"{step.name} broke the graph: {e}") from e
+    seen = interface_difference(before, after)
+    if seen is not None:
+        raise InternalError(f"{step.name} changed the model as seen from outside: other {seen}")
+    if not result.did_anything and (hidden := difference(before, after)) is not None:
+        raise InternalError(f"{step.name} says that it did nothing, but {hidden}")
 
 
 def missed(records: Sequence[PassRecord]) -> list[str]:

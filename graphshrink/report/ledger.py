@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 from graphshrink.encodings import Stored
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import FilledData, SparseTensor, StringData, Tensor
-from graphshrink.ir.weight import Weight, weights
+from graphshrink.ir.weight import Weight, label_of, weights
 from graphshrink.metrics.latency import Latency
 from graphshrink.metrics.macs import Known, macs, operator_macs, shapes_in
 from graphshrink.metrics.output_error import OutputError
@@ -122,6 +122,8 @@ def _pass(record: PassRecord) -> dict[str, Any]:
         "seconds": round(record.seconds, 3),
         "backed_off": record.backed_off,
         "rolled_back": record.rolled_back,
+        "graph": list(record.result.graph),
+        "kept": list(record.result.kept),
         "layers": {label: asdict(outcome) for label, outcome in record.result.layers.items()},
     }
 
@@ -140,7 +142,8 @@ def _sparse_layers(graph: Graph) -> list[dict[str, Any]]:
     """Sparse initializers: no pass or encoding touches them yet, and nothing may be missing from the ledger."""
     return [
         {
-            "label": f"{path}/{value.name}" if path else value.name,
+            "label": label_of(path, scope, value.name),
+            "name": value.name,
             "operators": sorted({scope.operator(use.operator).op_type for use in scope.uses(value.name)}),
             "shape": list(value.constant.dims),
             "parameters": math.prod(value.constant.dims),
@@ -179,6 +182,7 @@ def _layer(weight: Weight, stored: Stored | None, shapes: Known, reason: str | N
     held = weight.tensor.nbytes if text else len(_held(weight.tensor))
     return {
         "label": weight.label,
+        "name": weight.name,
         "operators": sorted({use.operator.op_type for use in weight.uses}),
         "shape": list(weight.tensor.dims),
         "parameters": weight.tensor.size,

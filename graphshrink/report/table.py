@@ -1,5 +1,6 @@
 """The summary in the terminal: at most 80 columns, and what was saved first."""
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -74,11 +75,19 @@ def _pass(entry: Mapping[str, Any], layers: Sequence[Mapping[str, Any]]) -> Iter
     if entry["rolled_back"] is not None:
         yield f"  {entry['name']}: rolled back"
         return
+    for line in entry["graph"]:
+        yield from _wrapped(f"  {entry['name']}: ", line)
+    if not entry["layers"] and (entry["graph"] or entry["kept"]):  # it is not about layers
+        return
     changed = {label for label, outcome in entry["layers"].items() if "detail" in outcome}
     weights = sum(layer["parameters"] for layer in layers if layer["label"] in changed)
     total = sum(layer["parameters"] for layer in layers)
     milder = ", some milder than asked" if entry["backed_off"] else ""
     yield f"  {entry['name']}: {len(changed)} layers, {weights:,} of {total:,} parameters{milder}"
+
+
+def _wrapped(head: str, text: str) -> list[str]:
+    return textwrap.wrap(safe(text), WIDTH, initial_indent=head, subsequent_indent="    ")
 
 
 def _layers(layers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -98,9 +107,11 @@ def _layers(layers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _left_alone(passes: Sequence[Mapping[str, Any]], layers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Why the constants that stayed as they were did, the reasons that concern most bytes first."""
+    """Why what stayed as it was did so, the reasons that concern most bytes first."""
     sizes = {layer["label"]: layer["plain_bytes"] for layer in layers}
     for entry in passes:
+        for line in entry["kept"]:
+            yield from _wrapped(f"  left alone by {entry['name']}: ", line)
         reasons: Counter[str] = Counter()
         for label, outcome in entry["layers"].items():
             if "reason" in outcome:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from graphshrink.ir import edit
-from graphshrink.ir.compare import difference, same_tensor
+from graphshrink.ir.compare import difference, interface_difference, same_tensor
 from graphshrink.ir.graph import Annotation, Function, Graph, Header, Training
 from graphshrink.ir.operator import Attribute, AttributeType, Operator, Record, attributes_of
 from graphshrink.ir.tensor import FieldData, SparseTensor, Tensor, tensor_of
@@ -115,6 +115,48 @@ def test_a_difference_is_found_from_both_sides(what: str, change: Callable[[Grap
     change(changed)
     assert difference(sample(), changed) is not None
     assert difference(changed, sample()) is not None
+
+
+SEEN: list[tuple[str, Callable[[Graph], object]]] = [
+    ("an input more", lambda g: edit.set_inputs(g, [ValueInfo("x"), ValueInfo("z")])),
+    ("an initializer that can be given", lambda g: edit.set_inputs(g, [ValueInfo("x"), ValueInfo("W")])),
+    ("the documentation of an output", lambda g: edit.set_outputs(g, [ValueInfo("y", doc="d")])),
+    ("the operator sets", lambda g: setattr(g, "opsets", ((None, 14),))),
+    ("the name", lambda g: setattr(g, "name", None)),
+    ("the documentation", lambda g: edit.set_doc(g, "d")),
+    ("the producer", lambda g: setattr(header_of(g), "producer_name", "p")),
+    ("the documentation of the model", lambda g: setattr(header_of(g), "doc", "d")),
+    ("the metadata", lambda g: setattr(header_of(g), "metadata", (("k", "v"),))),
+]
+UNSEEN: list[tuple[str, Callable[[Graph], object]]] = [
+    ("the ir version", lambda g: setattr(header_of(g), "ir_version", 10)),
+    ("an operator", lambda g: replaced(g, 1, op_type="Elu")),
+    ("a declaration", lambda g: edit.set_value_info(g, [])),
+    ("an initializer", lambda g: edit.remove_initializer(g, "S")),
+    ("the documentation of a function", lambda g: edit.set_doc(function_of(g), "d")),
+]
+
+
+@pytest.mark.parametrize("change", [change for _, change in SEEN], ids=[what for what, _ in SEEN])
+def test_what_is_seen_from_outside(change: Callable[[Graph], object]) -> None:
+    changed = sample()
+    change(changed)
+    assert interface_difference(sample(), changed) is not None
+
+
+@pytest.mark.parametrize("change", [change for _, change in UNSEEN], ids=[what for what, _ in UNSEEN])
+def test_what_is_not_seen_from_outside(change: Callable[[Graph], object]) -> None:
+    changed = sample()
+    change(changed)
+    assert interface_difference(sample(), changed) is None
+
+
+def test_below_ir_version_4_listed_constants_are_no_inputs() -> None:
+    old, listed = sample(), sample()
+    edit.set_inputs(listed, [ValueInfo("x"), ValueInfo("W")])
+    for graph in (old, listed):
+        header_of(graph).ir_version = 3
+    assert interface_difference(old, listed) is None
 
 
 def test_it_does_not_matter_where_a_constant_is_kept() -> None:

@@ -11,6 +11,7 @@ import pytest
 from graphshrink.calibration.samples import held
 from graphshrink.errors import InternalError
 from graphshrink.ir import edit
+from graphshrink.ir.compare import difference
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import tensor_of
 from graphshrink.ir.weight import weights
@@ -218,3 +219,79 @@ def test_the_original_is_opened_again_when_a_candidate_takes_the_worker_down(ori
     original.runtime._discard()  # pyright: ignore[reportPrivateUsage]
     other = held([{"x": normal(2, 32, seed=9)}], "other")
     assert replace(judge, held_out=other).measure(graph).error == 0.0
+
+
+@dataclass(frozen=True)
+class Hidden(Pass):
+    """Change a weight and say nothing of it."""
+
+    name: ClassVar[str] = "hidden"
+    buys: ClassVar[str] = "nothing"
+
+    def run(self, graph: Graph, context: Context) -> PassResult:
+        edit.set_constant(graph, "W1", tensor_of(normal(32, 64, seed=5)))
+        return PassResult({"W1": Skipped("nothing to see here")})
+
+
+@dataclass(frozen=True)
+class Meddle(Pass):
+    """Change what is seen from outside, and own up to it."""
+
+    name: ClassVar[str] = "meddle"
+    buys: ClassVar[str] = "nothing"
+
+    def run(self, graph: Graph, context: Context) -> PassResult:
+        edit.set_doc(graph, "improved")
+        return PassResult(graph=["improved the documentation"])
+
+
+@dataclass(frozen=True)
+class Turn(Scale):
+    """Put another operator in the place of the Relu: a change of the graph as a whole, beside those of Scale."""
+
+    name: ClassVar[str] = "turn"
+    op_type: str = "Relu"
+    scales: bool = False
+
+    def run(self, graph: Graph, context: Context) -> PassResult:
+        result = super().run(graph, context) if self.scales else PassResult()
+        edit.replace_operator(graph, graph.order[1], replace(graph.operator(graph.order[1]), op_type=self.op_type))
+        return replace(result, graph=[f"Relu became {self.op_type}"], kept=["the rest"])
+
+
+@pytest.mark.parametrize("step", [Hidden(), Meddle()])
+@pytest.mark.parametrize("judged", [True, False])
+def test_a_pass_that_breaks_its_promises_is_our_bug(original: Original, step: Pass, judged: bool) -> None:
+    judge = judge_of(original, None) if judged else None
+    with pytest.raises(InternalError, match=step.name):
+        run_passes(load(original.path), [step], Context(), judge)
+
+
+def test_changes_of_the_graph_as_a_whole_are_judged(original: Original) -> None:
+    after, (record,) = run_passes(load(original.path), [Turn(op_type="LeakyRelu")], Context(), judge_of(original, 0.1))
+    assert record.error is not None and 0 < record.error < 0.1
+    assert record.rolled_back is None and not record.backed_off
+    assert record.result == PassResult(graph=["Relu became LeakyRelu"], kept=["the rest"])
+    assert after.operator(after.order[1]).op_type == "LeakyRelu"
+
+
+@pytest.mark.parametrize("scales", [False, True])
+def test_harm_to_the_graph_as_a_whole_cannot_be_softened(original: Original, scales: bool) -> None:
+    harmful = Turn(amount=0.02, op_type="Neg", scales=scales)
+    after, (record,) = run_passes(load(original.path), [harmful], Context(), judge_of(original, 0.1))
+    assert record.rolled_back is not None
+    assert record.result.graph == [] and not record.result.did_anything
+    assert difference(after, load(original.path)) is None
+
+
+def test_what_is_done_to_the_graph_stays_when_the_layers_are_given_up(original: Original) -> None:
+    graph = load(original.path)
+    _, (alone,) = run_passes(graph, [Turn(op_type="LeakyRelu")], Context(), judge_of(original, None))
+    assert alone.error is not None
+    both = Turn(op_type="LeakyRelu", scales=True)
+    after, (record,) = run_passes(graph, [both], Context(), judge_of(original, alone.error * 1.001))
+    assert record.rolled_back is None and record.backed_off
+    assert record.error == pytest.approx(alone.error, rel=1e-6)
+    assert record.result.changed == []
+    assert record.result.graph == ["Relu became LeakyRelu"]
+    assert after.operator(after.order[1]).op_type == "LeakyRelu"

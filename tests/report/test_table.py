@@ -30,6 +30,8 @@ def report(**changes: Any) -> dict[str, Any]:
                 "name": "p",
                 "rolled_back": None,
                 "backed_off": False,
+                "graph": ["all of it " * 20],
+                "kept": ["the rest\x1b[31m " * 20],
                 "layers": {"a": {"detail": "d"}, "b": {"reason": "r\x1b[31m" * 50}},
             }
         ],
@@ -57,6 +59,16 @@ def test_shows_the_metric_the_latency_and_where_the_time_went() -> None:
 
 
 def test_says_when_nothing_was_verified_and_when_a_pass_was_rolled_back() -> None:
-    entry = {"name": "p", "rolled_back": "too far", "backed_off": False, "layers": {}}
+    entry = {"name": "p", "rolled_back": "too far", "backed_off": False, "graph": [], "kept": [], "layers": {}}
     text = "\n".join(summary(report(verification=None, passes=[entry]), "m"))
     assert "NOT VERIFIED" in text and "p: rolled back" in text
+
+
+def test_a_pass_over_the_whole_graph_is_told_without_layers() -> None:
+    entry: dict[str, Any] = {"name": "p", "rolled_back": None, "backed_off": False, "layers": {}}
+    lines = list(summary(report(passes=[{**entry, "graph": ["g done"], "kept": ["k left"]}]), "m"))
+    assert [line.split() for line in lines if "done" in line or "left" in line] == [
+        ["p:", "g", "done"],
+        ["left", "alone", "by", "p:", "k", "left"],
+    ]
+    assert not any("layers" in line for line in lines)
