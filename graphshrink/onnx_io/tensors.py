@@ -125,7 +125,7 @@ def _read_data(proto: onnx.TensorProto, dims: tuple[int, ...], source: Source, w
         raw = source.resolve(proto.raw_data)
         _expect(len(raw), packed_size(proto.data_type, dims), "bytes", where)
         return RawData(raw)
-    values = np.array(getattr(proto, name), dtype=_TYPED_FIELDS[name])
+    values = _entries(proto, name)
     narrow = values.astype(entry)
     if not np.array_equal(narrow.astype(values.dtype), values, equal_nan=values.dtype.kind == "f"):
         narrow = _sign_mended(values, proto.data_type, where)
@@ -137,6 +137,19 @@ def _read_data(proto: onnx.TensorProto, dims: tuple[int, ...], source: Source, w
     buffer = narrow.tobytes()
     _expect(len(buffer), packed_size(proto.data_type, dims), "bytes", where)
     return FieldData(buffer)
+
+
+def _entries(proto: onnx.TensorProto, name: str) -> Array:
+    """The entries of a typed field; if there are NaNs, from its bytes, as Python has no signalling ones."""
+    values = np.array(getattr(proto, name), dtype=_TYPED_FIELDS[name])
+    if values.dtype != np.float32 or not np.isnan(values).any():
+        return values
+    alone = T()
+    alone.CopyFrom(proto)
+    for field, _ in proto.ListFields():
+        if field.name != name:
+            alone.ClearField(field.name)
+    return np.frombuffer(alone.SerializeToString()[-values.nbytes :], values.dtype)
 
 
 def _sign_mended(values: Any, elem_type: int, where: str) -> Any:
@@ -210,6 +223,11 @@ def _write_field(tensor: Tensor, proto: onnx.TensorProto) -> None:
         if one_an_entry
         else np.frombuffer(tensor.buffer, entry)
     )
+    if name == "float_data" and np.isnan(entries).any():
+        # From their bytes: what `raw_data` would be, under another number.
+        content = T(raw_data=bytes(tensor.buffer)).SerializeToString()
+        proto.MergeFromString(bytes([T.DESCRIPTOR.fields_by_name[name].number << 3 | 2]) + content[1:])
+        return
     getattr(proto, name).extend(entries.tolist())
 
 

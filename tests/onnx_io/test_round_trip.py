@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import onnx
 import onnx.backend.test
 import pytest
@@ -13,6 +14,7 @@ from onnx.backend.test.case.node import collect_testcases
 from onnx.backend.test.loader import load_model_tests
 
 from graphshrink.ir.compare import difference
+from graphshrink.ir.weight import constants
 from graphshrink.onnx_io.emit import emit
 from graphshrink.onnx_io.load import load
 from tests.rebuilding import rebuilt
@@ -175,6 +177,20 @@ def test_attributes_of_every_kind_survive() -> None:
     node.attribute.add(name="ints", type=kind.INTS, ints=[])
     node.attribute.add(name="strings", type=kind.STRINGS, strings=[b"", b"x"])
     assert problem(model) is None
+
+
+def test_signalling_nans_survive_in_every_field() -> None:
+    """By their bits, which no conversion may touch, not even that to Python's numbers."""
+    bits = np.array([0x7F800001, 0xFFA00000, 0x7FC00001, 0x3F800000], np.uint32)
+    model = helper.make_model(relu_graph())
+    raw = helper.make_tensor("raw", TensorProto.FLOAT, [4], bits.tobytes(), raw=True)
+    typed = onnx.TensorProto(name="typed", data_type=TensorProto.FLOAT, dims=[4])
+    typed.MergeFromString(b"\x22\x10" + bits.tobytes())  # float_data
+    model.graph.initializer.extend([raw, typed])
+    assert problem(model) is None
+    found = [tensor for _, tensor in constants(load(model))]
+    assert [bytes(tensor.buffer) for tensor in found] == [bits.tobytes()] * 2
+    assert canonical(emit(load(model))).count(bits.tobytes()) == 2
 
 
 def test_attributes_without_a_type_survive() -> None:
