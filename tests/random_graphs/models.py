@@ -54,7 +54,7 @@ class Drawn:
             kind = info.type.tensor_type.elem_type
             if info.name in self.shapes:
                 made[info.name] = self._fed(kind, self.shapes[info.name], rng)
-            elif override and info.name in self.overridable:
+            elif override and info.name in self.overridable and kind != TensorProto.BFLOAT16:  # Python cannot feed it
                 made[info.name] = self._fed(kind, self.overridable[info.name], rng)
         return made
 

@@ -66,7 +66,7 @@ def interface(model: onnx.ModelProto) -> tuple[object, ...]:
     """What callers see; inputs without the constants that have to be among them below IR version 4."""
     held = {t.name for t in model.graph.initializer} if model.ir_version < 4 else set[str]()
     made = {name for node in model.graph.node for name in node.output}
-    signatures = [(f.domain, f.name, f.overload, list(f.input), list(f.output)) for f in model.functions]
+    signatures = [(f.domain, f.name, f.overload, len(f.input), len(f.output)) for f in model.functions]
     return (
         [info.SerializeToString() for info in model.graph.input if info.name not in held | made],
         [info.SerializeToString() for info in model.graph.output],
