@@ -21,7 +21,8 @@ class Outcome:
     Attributes:
         codes: the exit codes that are right; more than one only where either is.
         tolerance: with exit code 0, how far outputs may be from the original's (`||Y' - Y|| / ||Y||`): four bits a
-            weight cost 0.1 to 0.15 in two layers of random weights, another model would be 1.4 away. None: not compared.
+            weight cost 0.1 to 0.15 in two layers of random weights, another model would be 1.4 away; None to compare
+            nothing.
         seconds: how long it may take.
         memory: how much may be resident at once, in the process or in one of its children.
         holds: a further look at the folder after exit code 0; a complaint, or None.
@@ -30,7 +31,7 @@ class Outcome:
     codes: frozenset[int]
     tolerance: float | None = 0.25
     seconds: float = 20.0
-    memory: int = 5 * GIB
+    memory: int = 3 * GIB
     holds: Callable[[Path], str | None] = lambda _: None
 
 
@@ -81,7 +82,9 @@ class Case:
     expected: Outcome
 
 
-def compress(folder: Path, *options: Argument, source: str = "model.onnx", out: str = "out.onnx", **more: Any) -> Command:
+def compress(
+    folder: Path, *options: Argument, source: str = "model.onnx", out: str = "out.onnx", **more: Any
+) -> Command:
     """The ordinary command line: IN OUT --passes ... --quiet; `more` are fields of Command."""
     given, output = folder / source, folder / out
     passes = () if "--passes" in options else ("--passes", SHARING)

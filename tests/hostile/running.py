@@ -91,7 +91,7 @@ def run(command: Command, program: Program, room: Path, seconds: float) -> Done:
             cwd=cwd,
             env=environment_of(program, command.environment, room / "tmp"),
             start_new_session=True,
-            preexec_fn=lambda: _confine(command, cwd),  # noqa: PLW1509 the tests start no threads
+            preexec_fn=lambda: _confine(command, cwd),
         )
     expired, memory = _wait(process, started + seconds)
     took = time.monotonic() - started

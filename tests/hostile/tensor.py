@@ -62,7 +62,9 @@ def _attribute(attribute: onnx.AttributeProto, kind: str = "Constant") -> Model:
 
 
 def _held(**fields: Any) -> Callable[[], Model]:
-    return lambda: _attribute(onnx.AttributeProto(name="value", type=onnx.AttributeProto.TENSOR, t=tensor("", **fields)))
+    return lambda: _attribute(
+        onnx.AttributeProto(name="value", type=onnx.AttributeProto.TENSOR, t=tensor("", **fields))
+    )
 
 
 def _listed() -> Model:
@@ -71,7 +73,11 @@ def _listed() -> Model:
 
 
 def _sparse(
-    values: list[float] | None = None, indices: Any = (0, 5, 63), dims: tuple[int, ...] = (64,), *, dtype: Any = np.int64
+    values: list[float] | None = None,
+    indices: Any = (0, 5, 63),
+    dims: tuple[int, ...] = (64,),
+    *,
+    dtype: Any = np.int64,
 ) -> TensorProto | Any:
     made = onnx.SparseTensorProto(dims=dims)
     given = [1.0, 2.0, 3.0] if values is None else values
@@ -200,6 +206,8 @@ def _weight_of(path: Path) -> Array:
     return weight.reshape(32, 64)
 
 
+_EXACT: Final = Outcome(frozenset({0}), holds=_exact_where_not_finite)
+
 _BROKEN: Final[tuple[tuple[str, Callable[[], Model]], ...]] = (
     ("one byte short", _weight(raw_data=_BYTES[:-1])),
     ("one byte long", _weight(raw_data=_BYTES + b"0")),
@@ -241,7 +249,7 @@ _BROKEN: Final[tuple[tuple[str, Callable[[], Model]], ...]] = (
     ("sparse: index 2^62", _with_sparse(indices=(0, 5, 1 << 62))),
     ("sparse: unsorted indices", _with_sparse(indices=(5, 0, 63))),
     ("sparse: an index twice", _with_sparse(indices=(5, 5, 63))),
-    ("sparse: more values than indices", _with_sparse([1.0] * 4)),
+    ("sparse: more values than indices", _with_sparse((1, 2, 3, 4))),
     ("sparse: indices of two axes for one", _with_sparse(indices=((0, 0), (5, 5), (63, 63)))),
     ("sparse: two-axis index out of range", _with_sparse(indices=((0, 1), (0, 64), (0, 2)), dims=(1, 64))),
     ("sparse: fractional indices", _with_sparse(dtype=np.float32)),
@@ -272,7 +280,9 @@ CASES: Final[tuple[Case, ...]] = (
     *model_cases(_BROKEN),
     *model_cases(_SOUND, DONE),
     model_case("weights with NaN", _sharing(_some(np.nan)), Outcome(frozenset({0}), holds=_exact_where_not_finite)),
-    model_case("weights with infinities", _sharing(_some(np.inf)), Outcome(frozenset({0}), holds=_exact_where_not_finite)),
+    model_case(
+        "weights with infinities", _sharing(_some(np.inf)), Outcome(frozenset({0}), holds=_exact_where_not_finite)
+    ),
     model_case("all NaN", _sharing(np.full((32, 64), np.nan, np.float32)), DONE_OR_REFUSED),
     model_case("a mask of -inf", _added(_mask()), _unchanged("mask")),
     model_case("weights that callers may override", _overridable(8), _unchanged("W1")),
