@@ -9,6 +9,7 @@ from tests.hostile import (
     file,
     graph,
     names,
+    settings,
     size_bombs,
     subgraphs,
     tensor,
@@ -26,5 +27,6 @@ FAMILIES: Final[dict[str, tuple[Case, ...]]] = {
     "size bombs": size_bombs.CASES,
     "names": names.CASES,
     "calibration": calibration.CASES,
+    "settings": settings.CASES,
     "environment": environment.CASES,
 }

@@ -32,7 +32,7 @@ _WRITTEN: Final = frozenset({0, 4})
 _RAW: Final = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-_COMMAND: Final = re.compile(r"^[ \t]*::|##vso\[|##\[", re.MULTILINE)
+_COMMAND: Final = re.compile(r"^[ \t]*::|##\w*\[", re.MULTILINE)
 
 Snapshot: TypeAlias = Mapping[Path, tuple[Any, ...]]
 
@@ -68,10 +68,15 @@ def _kept_source(command: Command, room: Path) -> Path | None:
     """The source, or a copy of it where the command may replace it."""
     if command.source is None or command.output is None or not command.source.is_file():
         return command.source
-    if command.source.resolve() != command.output.resolve():
+    if _real(command.source) != _real(command.output):
         return command.source
     shutil.copytree(command.source.parent, room / "before", symlinks=True)
     return room / "before" / command.source.name
+
+
+def _real(path: Path) -> Path:
+    """Links resolved, as far as that goes; `Path.resolve` would raise where they are a ring."""
+    return Path(os.path.realpath(path))
 
 
 def snapshot(folder: Path) -> Snapshot:
@@ -135,6 +140,7 @@ def _stderr(done: Done, command: Command) -> Iterator[str]:
             yield f"the error line names none of {list(command.names)}"
     elif errors:
         yield f"an error line with exit code {done.code}"
+    yield from (f"stderr holds {line[:100]!r}" for line in lines if not line.startswith("graphshrink: "))
 
 
 def _files(before: Snapshot, folder: Path, done: Done, command: Command) -> Iterator[str]:
@@ -142,7 +148,7 @@ def _files(before: Snapshot, folder: Path, done: Done, command: Command) -> Iter
     changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
     allowed: set[Path] = set()
     if done.code in _WRITTEN and command.output is not None:
-        allowed = {command.output, command.output.resolve(), *command.also_writes}
+        allowed = {command.output, _real(command.output), *command.also_writes}
     for path in sorted(changed - allowed):
         what = "left behind" if path not in before else "removed" if path not in after else "changed"
         yield f"{what}: {path.relative_to(folder)!s:.100}"

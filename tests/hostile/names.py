@@ -210,7 +210,7 @@ def _path(text: str, content: bytes) -> Callable[[Path], Command]:
 def _option(*options: Argument) -> Callable[[Path], Command]:
     def prepare(folder: Path) -> Command:
         write_model(folder, two_layers())
-        return compress(folder, *options)
+        return compress(folder, *options, names=())
 
     return prepare
 
