@@ -8,6 +8,7 @@ import shutil
 import stat
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -58,9 +59,9 @@ def complaints(case: Case, program: Program, room: Path) -> tuple[list[str], flo
 def _leave_older(case: Case, command: Command) -> None:
     """Half of the cases, always the same ones, find an older output in the place of theirs."""
     output = command.output
-    if output is None or os.path.lexists(output) or not output.parent.is_dir() or zlib.crc32(case.name.encode()) & 1:
+    if output is None or os.path.lexists(output) or zlib.crc32(case.name.encode()) & 1:
         return
-    if len(os.fsencode(output.name)) <= 255:
+    with suppress(OSError):  # a place where nothing can be
         output.write_bytes(OLDER)
 
 
