@@ -122,12 +122,11 @@ def _around(environment: Mapping[str, str | None], *options: str, quiet: bool = 
     return prepare
 
 
-def _shadowed(folder: Path, where: Path, names: Iterable[str]) -> None:
+def _shadowed(folder: Path, names: Iterable[str]) -> None:
     """Fill a folder with modules that leave a trace when they are imported."""
-    where.mkdir(exist_ok=True)
     trace = f"open({str(folder / 'imported')!r}, 'a').write(__name__ + ' ')\nraise ImportError(__name__)\n"
     for name in names:
-        (where / f"{name}.py").write_text(trace)
+        (folder / f"{name}.py").write_text(trace)
 
 
 def _from_shadows(path: str | None) -> Callable[[Path], Command]:
@@ -135,8 +134,7 @@ def _from_shadows(path: str | None) -> Callable[[Path], Command]:
 
     def prepare(folder: Path) -> Command:
         names = (*_SHADOWS, *(_OF_PYTHON if path is None else ()))
-        _shadowed(folder, folder, names)
-        _shadowed(folder, folder / "sub", names)
+        _shadowed(folder, names)
         environment = {} if path is None else {"PYTHONPATH": path}
         return _plain(folder, cwd=folder, environment=environment)
 
@@ -242,7 +240,7 @@ CASES: Final[tuple[Case, ...]] = (
     *(Case(name, _around(variables, quiet=False), DONE) for name, variables in _VARIABLES),
     Case("modules in the working directory", _from_shadows(None), DONE),
     Case("modules in the working directory, empty entry of PYTHONPATH", _from_shadows(""), DONE),
-    Case("modules in the working directory, relative PYTHONPATH", _from_shadows("sub"), DONE),
+    Case("modules in the working directory, a dot in PYTHONPATH", _from_shadows("."), DONE),
     Case("names that are not ASCII, the C locale", _named("módèl-模型.onnx", "óut-出.onnx", {"LC_ALL": "C"}), DONE),
     Case("names that are not ASCII, ASCII alone", _named("módèl-模型.onnx", "óut-出.onnx", _ASCII), DONE_OR_REFUSED),
     Case("a name that is not UTF-8", _not_utf8(two_layers), DONE_OR_REFUSED),
