@@ -1,7 +1,7 @@
 """What a hostile case is: files in a folder, a command line, and what has to come of it, as data."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -88,8 +88,8 @@ def compress(
     """The ordinary command line: IN OUT --passes ... --quiet; `more` are fields of Command."""
     given, output = folder / source, folder / out
     passes = () if "--passes" in options else ("--passes", SHARING)
-    arguments = (given, output, *passes, "--quiet", *options)
-    return Command(arguments, **{"output": output, "source": given, "names": (given.name,), **more})
+    command = Command((given, output, *passes, "--quiet", *options), output, given, names=(given.name,))
+    return replace(command, **more)
 
 
 def model_case(name: str, make: Callable[[], Model], expected: Outcome = REFUSED, *options: Argument) -> Case:

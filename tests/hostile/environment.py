@@ -13,6 +13,7 @@ from tests.hostile.cases import (
     REFUSED,
     SHARING,
     USAGE,
+    Argument,
     Case,
     Command,
     Outcome,
@@ -116,7 +117,8 @@ def _around(environment: Mapping[str, str | None], *options: str, quiet: bool = 
     def prepare(folder: Path) -> Command:
         given = write_model(folder, two_layers())
         out, report = folder / "out.onnx", folder / "report.json"
-        arguments = (given, out, "--passes", SHARING, "--report", report, *(["--quiet"] if quiet else []), *options)
+        more: tuple[Argument, ...] = (*(("--quiet",) if quiet else ()), *options)
+        arguments: tuple[Argument, ...] = (given, out, "--passes", SHARING, "--report", report, *more)
         return Command(arguments, out, given, (report,), ("model.onnx",), environment=environment)
 
     return prepare
@@ -146,7 +148,7 @@ def _named(given: str, out: str, environment: Mapping[str, str | None], *options
 
     def prepare(folder: Path) -> Command:
         write_model(folder, two_layers(), given)
-        arguments = (folder / given, folder / out, "--passes", SHARING, "--quiet", *options)
+        arguments: tuple[Argument, ...] = (folder / given, folder / out, "--passes", SHARING, "--quiet", *options)
         return Command(arguments, folder / out, folder / given, environment=environment)
 
     return prepare
@@ -186,7 +188,13 @@ def _short_of(limit: int, value: int, *options: str) -> Callable[[Path], Command
 
 
 _FULL: Final = (resource.RLIMIT_FSIZE, 1024)
-_ASCII: Final = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+_ASCII: Final[dict[str, str | None]] = {
+    "LC_ALL": "C",
+    "LANG": "C",
+    "PYTHONUTF8": "0",
+    "PYTHONCOERCECLOCALE": "0",
+    "PYTHONIOENCODING": "ascii",
+}
 
 _OUTPUTS: Final[tuple[tuple[str, Callable[[Path], Command], Outcome], ...]] = (
     ("OUT is IN", _to(lambda folder: folder / "model.onnx"), DONE),

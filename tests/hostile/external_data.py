@@ -104,14 +104,6 @@ def _hard_link(home: Path) -> None:
     os.link(_above(home), home / _FILE)
 
 
-def _sparse(size: int) -> Callable[[Path], None]:
-    def make(home: Path) -> None:
-        with (home / _FILE).open("wb") as file:
-            file.truncate(size)
-
-    return make
-
-
 def _with_subfolder(home: Path) -> None:
     _beside(home)
     (home / "sub").mkdir()

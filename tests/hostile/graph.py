@@ -1,7 +1,7 @@
 """Graphs that contradict themselves, and sound ones of an unusual build."""
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -11,9 +11,13 @@ from graphshrink.ir.types import Array
 from tests.hostile.cases import DONE, DONE_OR_REFUSED, REFUSED, UNVERIFIED, Case, Model, model_case, model_cases
 from tests.models import model_of, normal, two_layers
 
-node = helper.make_node
 INPUT: Final[dict[str, list[int | str]]] = {"x": ["n", 32]}
 OUTPUT: Final[dict[str, list[int | str]]] = {"y": ["n", 64]}
+
+
+def node(kind: str, inputs: Sequence[str], outputs: Sequence[str], **more: Any) -> onnx.NodeProto:
+    """An operator; `more` are its attributes, name and domain."""
+    return helper.make_node(kind, inputs, outputs, **more)
 
 
 def with_nodes(*nodes: onnx.NodeProto, outputs: dict[str, list[int | str]] | None = None) -> onnx.ModelProto:
@@ -104,9 +108,9 @@ def _many_names(count: int) -> Model:
     )
 
 
-def _broken_node(*arguments: object, **attributes: object) -> Callable[[], Model]:
-    """`helper.make_node` with these arguments, between h and y."""
-    return lambda: with_nodes(helper.make_node(*arguments, **attributes))  # type: ignore[arg-type]
+def _broken_node(kind: str, inputs: Sequence[str], outputs: Sequence[str], **more: Any) -> Callable[[], Model]:
+    """An operator between h and y."""
+    return lambda: with_nodes(node(kind, inputs, outputs, **more))
 
 
 def _node_with(attributes: Sequence[onnx.AttributeProto], kind: str = "Softmax") -> Callable[[], Model]:

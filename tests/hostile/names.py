@@ -7,12 +7,12 @@ takes for a command; see `judging.dirt`.
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from tests.hostile.calibration import npy, npz
 from tests.hostile.cases import (
     DONE,
     REFUSED,
@@ -85,7 +85,8 @@ def _tensor(text: str) -> Model:
 
 
 def _attribute(text: str) -> Model:
-    return with_nodes(node("Relu", ["h"], ["y"], **{text: 1}))
+    attributes: dict[str, Any] = {text: 1}
+    return with_nodes(node("Relu", ["h"], ["y"], **attributes))
 
 
 def _graph(text: str) -> Model:
@@ -146,8 +147,9 @@ def _dressed(text: str) -> onnx.ModelProto:
         operator.name = operator.doc_string = text + operator.name
         operator.input[:] = [names[name] for name in operator.input]
         operator.output[:] = [names[name] for name in operator.output]
-    for entry in (*made.graph.input, *made.graph.output, *made.graph.initializer):
-        entry.name = names[entry.name]
+    for entries in (made.graph.input, made.graph.output, made.graph.initializer):
+        for entry in entries:
+            entry.name = names[entry.name]
     made.graph.input[0].type.tensor_type.shape.dim[0].dim_param = text
     made.graph.name = made.doc_string = made.producer_name = made.domain = text
     made.metadata_props.add(key=text, value=text)
@@ -184,7 +186,7 @@ def _verified_as_json(folder: Path) -> Command:
 
 def _with_samples(folder: Path) -> Command:
     """Samples whose names are not those of the model, and which are as odd."""
-    np.savez(folder / "samples.npz", **{EVERYTHING.replace("\0", ""): normal(4, 32)})
+    (folder / "samples.npz").write_bytes(npz({f"{_ARGUMENT}.npy": npy(normal(4, 32))}))
     write_model(folder, _dressed(EVERYTHING))
     return compress(folder, "--calibration", folder / "samples.npz", names=())
 

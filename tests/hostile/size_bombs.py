@@ -5,11 +5,10 @@ What has to be stopped by a limit is run with a low one, so that the tests neith
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import onnx
-from onnx import helper
 
 from graphshrink.ir.types import Array
 from tests.hostile.cases import (
@@ -55,9 +54,9 @@ def _floats(*values: float) -> Array:
     return np.array(values, np.float32)
 
 
-def _one(kind: str, inputs: Sequence[str], constants: dict[str, Array], **attributes: object) -> Callable[[], Model]:
+def _one(kind: str, inputs: Sequence[str], constants: dict[str, Array], **attributes: Any) -> Callable[[], Model]:
     """The bomb is one operator."""
-    return lambda: _bombed([helper.make_node(kind, inputs, ["bomb"], **attributes)], constants)  # type: ignore[arg-type]
+    return lambda: _bombed([node(kind, inputs, ["bomb"], **attributes)], constants)
 
 
 def _filled(*sizes: int) -> Callable[[], Model]:

@@ -41,7 +41,8 @@ def _relu(given: str = "h", made: str = "b") -> onnx.GraphProto:
 
 def branched(then: onnx.GraphProto | None, other: onnx.GraphProto | None, *more: onnx.NodeProto) -> onnx.ModelProto:
     """y is that of one of two bodies, by the sum over h."""
-    bodies = {name: graph for name, graph in (("then_branch", then), ("else_branch", other)) if graph is not None}
+    given = {"then_branch": then, "else_branch": other}
+    bodies: dict[str, Any] = {name: graph for name, graph in given.items() if graph is not None}
     test = [node("ReduceSum", ["h"], ["sum"], keepdims=0), node("Less", ["sum", "sum2"], ["cond"])]
     made = with_nodes(*test, node("If", ["cond"], ["y"], **bodies), *more)
     made.graph.initializer.append(constant(np.array(0, np.float32), "sum2"))

@@ -78,7 +78,7 @@ def _sparse(
     dims: tuple[int, ...] = (64,),
     *,
     dtype: Any = np.int64,
-) -> TensorProto | Any:
+) -> onnx.SparseTensorProto:
     made = onnx.SparseTensorProto(dims=dims)
     given = [1.0, 2.0, 3.0] if values is None else values
     made.values.CopyFrom(constant(np.array(given, np.float32), "s"))
