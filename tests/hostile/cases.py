@@ -30,7 +30,7 @@ class Outcome:
 
     codes: frozenset[int]
     tolerance: float | None = 0.25
-    seconds: float = 20.0
+    seconds: float = 30.0
     memory: int = 3 * GIB
     holds: Callable[[Path], str | None] = lambda _: None
 

@@ -56,10 +56,14 @@ def complaints(case: Case, program: Program, room: Path) -> tuple[list[str], flo
     return [line + said for line in found], done.seconds
 
 
-def _leave_older(case: Case, command: Command) -> None:
+def leaves_older(name: str) -> bool:
     """Half of the cases, always the same ones, find an older output in the place of theirs."""
+    return zlib.crc32(name.encode()) % 2 == 0
+
+
+def _leave_older(case: Case, command: Command) -> None:
     output = command.output
-    if output is None or os.path.lexists(output) or zlib.crc32(case.name.encode()) & 1:
+    if output is None or os.path.lexists(output) or not leaves_older(case.name):
         return
     with suppress(OSError):  # a place where nothing can be
         output.write_bytes(OLDER)
@@ -181,7 +185,10 @@ def _result(command: Command, source: Path | None, expected: Outcome) -> Iterato
     if not command.output.is_file() or command.output.read_bytes() == OLDER:
         yield "exit code 0, but nothing was written"
     elif expected.tolerance is not None and source is not None:
-        yield from _differences(source, command.output, expected.tolerance)
+        try:
+            yield from _differences(source, command.output, expected.tolerance)
+        except Exception as error:  # of ONNX Runtime, which has one class for each of its codes
+            yield f"it cannot be loaded and run: {str(error)[:200]}"
 
 
 def _differences(source: Path, output: Path, tolerance: float) -> Iterator[str]:
