@@ -13,6 +13,7 @@ from graphshrink.calibration.ranges import input_ranges
 from graphshrink.calibration.samples import Indexed, Samples, evenly_spaced
 from graphshrink.calibration.sources import Source, open_samples
 from graphshrink.errors import CalibrationError, JudgeError
+from graphshrink.escaping import safe
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.types import Feeds, TensorSpec
 from graphshrink.metrics.output_error import OutputComparison, OutputError
@@ -86,7 +87,8 @@ class SampleRequest:
             if any(output.comparable for output in comparison.results().values()):
                 return samples
             refusal = refusal or JudgeError("its outputs are empty or not finite")
-        raise JudgeError(f"it does not run on random inputs; give --calibration, or --input-shape: {refusal}")
+        place = safe(session.model.name)
+        raise JudgeError(f"{place}: does not run on random inputs; give --calibration, or --input-shape: {refusal}")
 
     def bound(self, given: float | None) -> float | None:
         """The bound that holds: what was given, else the default, which random inputs say too little for."""
