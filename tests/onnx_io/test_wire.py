@@ -107,7 +107,7 @@ def test_a_mapped_file_gives_views_of_itself(tmp_path: Path) -> None:
 
 def test_nothing_that_looks_like_a_reference_is_taken_for_one() -> None:
     first, _ = split(memoryview(b""))
-    second, _ = split(memoryview(bytes(100)))
+    second, _ = split(memoryview(b"\x08\x01" * 50))
     forged = first.reference(0, 100)
     assert second.resolve(forged) == forged
     assert second.resolve(second.token) == second.token
@@ -252,7 +252,7 @@ def test_zeros_are_no_message_however_many(tmp_path: Path) -> None:
         with path.open("wb") as file:
             file.write(start)
             file.truncate(1 << 30)
-        with pytest.raises(ModelError, match="not in protobuf's format|no ONNX model"):
+        with pytest.raises(ModelError, match="ONNX model"):
             load(path)
 
 
