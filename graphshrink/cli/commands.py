@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import App, Parameter
 from cyclopts.config import Dict
@@ -30,6 +30,9 @@ from graphshrink.cli.output import expect_distinct, expect_writable, print_lines
 from graphshrink.errors import GraphshrinkError, UsageError, VerificationError
 from graphshrink.escaping import as_json, safe
 from graphshrink.report.text import size
+
+if TYPE_CHECKING:
+    from graphshrink.compiler import Compiled
 
 _MISSED: Final = 4
 _EXIT_CODES: Final = """
@@ -84,24 +87,32 @@ def shrink(
         return 0
     if source is None or (destination is None and not flags.dry_run):
         raise UsageError("graphshrink needs IN and OUT (or IN and --dry-run); see graphshrink --help")
-    paths = {"IN": source, "OUT": destination, "--calibration": flags.calibration, "--config": config}
-    for option, path in (("OUT", destination), ("--report", flags.report), ("--save-config", save_config_to)):
+    read = {"--calibration": flags.calibration, "--config": config}
+    written = {"OUT": destination, "--report": flags.report, "--save-config": save_config_to}
+    for option, path in written.items():
         expect_writable(path)
-        if option != "OUT":
-            expect_distinct(option, path, paths)
+        others = {"IN": source, **written} if option != "OUT" else {}
+        expect_distinct(option, path, {name: other for name, other in (read | others).items() if name != option})
     sections = {} if config is None else read_config(config).sections
+    compiled = _compiled(source, destination, flags, sections)
+    for path in written.values():
+        _expect_no_data(path, compiled)
+    if destination is not None and not flags.dry_run:
+        compiled.save(destination)
+    if flags.report is not None:
+        shown = {"input": str(source), "output": None if destination is None else str(destination)}
+        write_text(flags.report, as_json({**compiled.report, "paths": shown}) + "\n")
     if save_config_to is not None:
         save_config(save_config_to, flags, sections)
-    return _shrink(source, destination, flags, sections)
+    return _tell(compiled, source, destination, flags)
 
 
-def _shrink(source: Path, destination: Path | None, flags: Flags, sections: dict[str, Any]) -> int:
+def _compiled(source: Path, destination: Path | None, flags: Flags, sections: dict[str, Any]) -> "Compiled":
     from graphshrink.compiler import compile
     from graphshrink.onnx_io.runtime import Limits
-    from graphshrink.report.table import summary
 
     with _progress(flags.quiet) as progress:
-        compiled = compile(
+        return compile(
             source,
             flags.passes,
             settings=sections,
@@ -126,11 +137,19 @@ def _shrink(source: Path, destination: Path | None, flags: Flags, sections: dict
             file_name="model.onnx" if destination is None else destination.name,
             progress=progress,
         )
-    if destination is not None and not flags.dry_run:
-        compiled.save(destination)
-    if flags.report is not None:
-        shown = {"input": str(source), "output": None if destination is None else str(destination)}
-        write_text(flags.report, as_json({**compiled.report, "paths": shown}) + "\n")
+
+
+def _expect_no_data(path: Path | None, compiled: "Compiled") -> None:
+    from graphshrink.onnx_io.external import expect_no_data
+
+    if path is not None:
+        expect_no_data(path, compiled.data)
+
+
+def _tell(compiled: "Compiled", source: Path, destination: Path | None, flags: Flags) -> int:
+    """Say what was done; returns the exit code."""
+    from graphshrink.report.table import summary
+
     if not flags.quiet:
         last = f"would write {destination or 'nothing'} (dry run)" if flags.dry_run else f"wrote {destination}"
         print_lines([*summary(compiled.report, source.name), safe(last)])

@@ -11,6 +11,7 @@ from graphshrink.errors import InternalError
 from graphshrink.ir.graph import Graph
 from graphshrink.metrics.size import sha256
 from graphshrink.onnx_io.emit import Staged, emit, stage
+from graphshrink.onnx_io.external import expect_no_data
 from graphshrink.onnx_io.recheck import check_written
 
 
@@ -21,10 +22,12 @@ class Compiled:
     Attributes:
         report: as docs/report.md describes it.
         missed: what was asked for and could not be done, as lines for people.
+        data: files of the original's external data, which nothing may be written over.
     """
 
     report: dict[str, Any]
     missed: list[str]
+    data: tuple[Path, ...]
     _plain: Graph
     _graph: Graph
     _staged: Staged
@@ -39,8 +42,10 @@ class Compiled:
         """Write the model, atomically: the path holds what it held before, or the whole new model.
 
         Raises:
+            UsageError: the path is that of the original's external data.
             GraphshrinkError: the path cannot be written.
         """
+        expect_no_data(Path(path), self.data)
         staged = stage(self._graph, Path(path), external=self._external)
         try:
             if staged.data is None and sha256([staged.model]) != sha256([self._staged.model]):

@@ -105,7 +105,9 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
         notes=_notes(shrunk, encoded, verification),
         seconds=timeline.seconds,
     )
-    return Compiled(build_report(facts), list(facts.missed), shrunk, encoded, staged, options.external_data)
+    return Compiled(
+        build_report(facts), list(facts.missed), facts.before.files[1:], shrunk, encoded, staged, options.external_data
+    )
 
 
 def _verified(

@@ -8,7 +8,7 @@ from graphshrink.encodings import lift
 from graphshrink.errors import JudgeError
 from graphshrink.ir.check import check
 from graphshrink.onnx_io.emit import Staged, stage
-from graphshrink.onnx_io.external import model_files
+from graphshrink.onnx_io.external import expect_no_data, model_files
 from graphshrink.onnx_io.load import load_as_stored
 from graphshrink.onnx_io.recheck import check_written
 from graphshrink.onnx_io.runtime import Limits, Runtime
@@ -32,7 +32,9 @@ def expand_model(source: Path, destination: Path, *, external: bool | None = Non
         GraphshrinkError: the destination cannot be written.
     """
     graph = load_as_stored(source)
-    before = sum(file.stat().st_size for file in model_files(graph, source))
+    files = model_files(graph, source)
+    expect_no_data(destination, files[1:])
+    before = sum(file.stat().st_size for file in files)
     lifted = lift(graph)
     check(graph)
     staged = stage(graph, destination, external=external)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from graphshrink.errors import ModelError
+from graphshrink.errors import ModelError, UsageError
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import ExternalData
 from graphshrink.ir.weight import constants
@@ -143,6 +143,12 @@ def flush_folders(folders: Iterable[Path]) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def expect_no_data(path: Path, data: Iterable[Path]) -> None:
+    """Raises: UsageError, if writing to a path would overwrite a file of external data that a model is read from."""
+    if path.resolve() in {file.resolve() for file in data}:
+        raise UsageError(f"{path}: holds the external data of the model that is read; name another file")
 
 
 def model_files(graph: Graph, path: Path) -> tuple[Path, ...]:
