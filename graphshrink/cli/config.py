@@ -28,6 +28,7 @@ from graphshrink.escaping import safe
 
 _YAML: Final = (".yaml", ".yml")
 _KEYS: Final = {"-".join(field.name.split("_")): field for field in dataclasses.fields(Flags)}
+_LARGEST: Final = 1 << 20
 _NOT_KEPT: Final = ("debug", "quiet", "dry_run", "report")  # of one run, and not of what is done
 
 
@@ -72,6 +73,8 @@ def _flag(flag: str, value: object, path: Path) -> object:
 
 def _parsed(path: Path) -> dict[str, Any]:
     try:
+        if not path.is_file() or path.stat().st_size > _LARGEST:  # opening a pipe would hang
+            raise UsageError(f"--config {safe(path)}: {'is too large' if path.is_file() else 'no such file'}")
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as e:
         raise UsageError(f"--config {safe(path)}: cannot be read: {safe(e)}") from e
