@@ -13,6 +13,7 @@ from graphshrink.calibration.ranges import input_ranges
 from graphshrink.calibration.samples import Indexed, Samples, evenly_spaced
 from graphshrink.calibration.sources import Source, open_samples
 from graphshrink.errors import CalibrationError, JudgeError
+from graphshrink.escaping import safe
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.types import Feeds, TensorSpec
 from graphshrink.metrics.output_error import OutputComparison, OutputError
@@ -69,9 +70,7 @@ class SampleRequest:
         refusal: JudgeError | None = None
         tried: set[tuple[tuple[int, ...], ...]] = set()
         for free in _FREE_SIZES:
-            samples = random_samples(
-                session.inputs, count=_RANDOM_SAMPLES, seed=self.seed, ranges=ranges, shapes=self.shapes, free=free
-            )
+            samples = self._random(session, ranges, free)
             shapes = tuple(array.shape for array in samples[0].values())
             if shapes in tried:
                 break
@@ -86,7 +85,17 @@ class SampleRequest:
             if any(output.comparable for output in comparison.results().values()):
                 return samples
             refusal = refusal or JudgeError("its outputs are empty or not finite")
-        raise JudgeError(f"it does not run on random inputs; give --calibration, or --input-shape: {refusal}")
+        place = safe(session.model.name)
+        raise JudgeError(f"{place}: does not run on random inputs; give --calibration, or --input-shape: {refusal}")
+
+    def _random(self, session: Session, ranges: Mapping[str, tuple[int, int]], free: int) -> Samples:
+        """Raises: CalibrationError, which names the model as well: here there is no file of samples to name."""
+        try:
+            return random_samples(
+                session.inputs, count=_RANDOM_SAMPLES, seed=self.seed, ranges=ranges, shapes=self.shapes, free=free
+            )
+        except CalibrationError as e:
+            raise CalibrationError(f"{safe(session.model.name)}: {e}") from e
 
     def bound(self, given: float | None) -> float | None:
         """The bound that holds: what was given, else the default, which random inputs say too little for."""

@@ -202,6 +202,7 @@ class Session:
     """A model loaded into ONNX Runtime, until `close`, or until the worker has to be restarted.
 
     Attributes:
+        model: the file.
         inputs: what has to be fed. An input that is no tensor has dtype `object` and shape None.
         outputs: what comes out; likewise.
     """
@@ -209,7 +210,7 @@ class Session:
     def __init__(self, runtime: Runtime, worker: Worker, model: Path, opened: Mapping[str, Any]) -> None:
         self._runtime = runtime
         self._worker = worker
-        self._model = model
+        self.model = model
         self._number: int = opened["session"]
         self.inputs = tuple(map(_spec, opened["inputs"]))
         self.outputs = tuple(map(_spec, opened["outputs"]))
@@ -261,7 +262,7 @@ class Session:
 
     def _ask(self, command: str, arrays: Sequence[Array] = (), **arguments: Any) -> Frame:
         return self._runtime._ask(  # pyright: ignore[reportPrivateUsage]
-            self._model, command, arrays, self._worker, session=self._number, **arguments
+            self.model, command, arrays, self._worker, session=self._number, **arguments
         )
 
 

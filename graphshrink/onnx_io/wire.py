@@ -16,6 +16,8 @@ from graphshrink.errors import ModelError
 THRESHOLD: Final = 4096
 """Bytes from which a tensor stays in the file; messages below it hold none and are not looked into."""
 
+_NO_MESSAGE: Final = "the file is not in protobuf's format: it is damaged, or is no ONNX model"
+_MOST_FIELDS: Final = 5_000_000  # more than a million operators need; a second for each million
 _MAX_DEPTH: Final = 60  # deeper nesting is left to protobuf, which has a limit of its own
 
 # Message -> field number -> message inside it; "raw" marks the bytes to leave behind. Numbers are those of onnx.proto.
@@ -39,10 +41,12 @@ Chunk: TypeAlias = bytes | memoryview
 class Split:
     """A model without its large tensors, and what is needed to find them again.
 
-    `token` is random for each file, so that no file can contain something that looks like a reference.
+    `left` is how many more fields may be looked at. `token` is random for each file, so that no file can contain
+    something that looks like a reference.
     """
 
     source: memoryview
+    left: int = field(default_factory=lambda: _MOST_FIELDS)
     token: bytes = field(default_factory=lambda: secrets.token_bytes(16))
 
     def reference(self, start: int, length: int) -> bytes:
@@ -77,8 +81,11 @@ def _copy(found: Split, message: str, start: int, end: int, chunks: list[Chunk],
     source, inside = found.source, _SCHEMA[message]
     length, copied, at = 0, start, start
     while at < end:
+        found.left -= 1
         field_at = at
         key, at = _varint(source, at)
+        if key < 8 or found.left < 0:  # there is no field number 0: zeros are no message
+            raise ModelError(_NO_MESSAGE if key < 8 else f"has more than {_MOST_FIELDS:,} fields to be looked at")
         wire_type = key & 7
         if wire_type == _VARINT:
             _, at = _varint(source, at)
@@ -105,7 +112,7 @@ def _copy(found: Split, message: str, start: int, end: int, chunks: list[Chunk],
             length += field_at - copied + len(head) + new_size
             copied = at
         else:
-            raise ModelError("the file is not in protobuf's format: it is damaged, or is no ONNX model")
+            raise ModelError(_NO_MESSAGE)
     if at > end:
         raise IndexError
     chunks.append(source[copied:end])
@@ -124,7 +131,7 @@ def _varint(source: memoryview, at: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
-    raise ModelError("the file is not in protobuf's format: it is damaged, or is no ONNX model")
+    raise ModelError(_NO_MESSAGE)
 
 
 def _to_varint(value: int) -> bytes:

@@ -12,12 +12,13 @@ from graphshrink.errors import ModelError
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import RawData, Tensor
 from graphshrink.onnx_io import load as load_module
+from graphshrink.onnx_io import wire
 from graphshrink.onnx_io.emit import emit
 from graphshrink.onnx_io.fields import Source
 from graphshrink.onnx_io.from_proto import read_model
 from graphshrink.onnx_io.load import load, load_as_stored
 from graphshrink.onnx_io.wire import THRESHOLD, split
-from tests.models import TESTMODELS
+from tests.models import TESTMODELS, two_layers
 from tests.strategies import models
 
 LARGE, SMALL = THRESHOLD // 4, THRESHOLD // 4 - 1  # float32 elements: at the threshold, and just below it
@@ -106,7 +107,7 @@ def test_a_mapped_file_gives_views_of_itself(tmp_path: Path) -> None:
 
 def test_nothing_that_looks_like_a_reference_is_taken_for_one() -> None:
     first, _ = split(memoryview(b""))
-    second, _ = split(memoryview(bytes(100)))
+    second, _ = split(memoryview(b"\x08\x01" * 50))
     forged = first.reference(0, 100)
     assert second.resolve(forged) == forged
     assert second.resolve(second.token) == second.token
@@ -243,3 +244,20 @@ def test_arbitrary_bytes_give_an_error(scratch: Path, content: bytes) -> None:
         split(memoryview(content))
     except ModelError as e:
         assert "\n" not in str(e)
+
+
+def test_zeros_are_no_message_however_many(tmp_path: Path) -> None:
+    for start in (b"", two_layers().SerializeToString()):
+        path = tmp_path / "zeros.onnx"
+        with path.open("wb") as file:
+            file.write(start)
+            file.truncate(1 << 30)
+        with pytest.raises(ModelError, match="ONNX model"):
+            load(path)
+
+
+def test_fields_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "_MOST_FIELDS", 100)
+    again = onnx.ModelProto(ir_version=8).SerializeToString()
+    with pytest.raises(ModelError, match="more than"):
+        split(memoryview(again * 101))
