@@ -57,7 +57,7 @@ LAYERS: Final = (
     Layer(dense.matmul, (2, 3, 4), 4),
     Layer(dense.matmul_left, (2, 3, 4), 2),
     Layer(dense.matmul_vector, (2, 3)),
-    Layer(dense.matmul_sparse, (2, 3), 1, _takes_sparse),
+    Layer(dense.matmul_sparse, (2, 3), 3, _takes_sparse),
     Layer(dense.matmul_empty, (2, 3)),
     Layer(dense.embedding, (1, 2, 3, 4), 6, _has_ids),
     Layer(convolution.conv, (3, 4), 8),
