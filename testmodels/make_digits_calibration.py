@@ -17,22 +17,16 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from testmodels.checked_onnx import accuracy
-from testmodels.fetching import FetchError, cache_folder, debian_files
+from testmodels.fetching import FetchError
 from testmodels.fixed_npz import save_npz
+from testmodels.fonts import dejavu
 from testmodels.mnist import as_input
 
-PACKAGE = "fonts-dejavu-core"
-FOLDER = "/usr/share/fonts/truetype/dejavu"
-# No monospaced face: its zero carries a dot.
-SHA256 = {
-    f"{FOLDER}/DejaVuSans.ttf": "abdc775b21b1bc470d50c97e790d276f2054b7504e56e5bd3e64f48d68582322",
-    f"{FOLDER}/DejaVuSans-Bold.ttf": "0d977336a6d5fba34eab8e3199eb218327161b5143749f802982c2bc34df0c96",
-    f"{FOLDER}/DejaVuSerif.ttf": "13e61509f5c81d7c3132810f4f903e3523df89c802bf6e0674621e8f659cdfe1",
-}
 COUNT = 200
 SEED = 0
 CANVAS = 160  # pixels of the large drawing, reduced to 28 at the end
-# Least and (exclusive) greatest change of the pen; the serif face has hairlines that only bear thickening.
+# Least and (exclusive) greatest change of the pen; the serif face has hairlines that only bear thickening. There is no
+# monospaced face: its zero carries a dot.
 STROKES = {"DejaVuSans.ttf": (-1, 2), "DejaVuSans-Bold.ttf": (-4, -1), "DejaVuSerif.ttf": (1, 3)}
 
 
@@ -87,7 +81,7 @@ def _normalise(glyph, random):
 def main():
     """Write the digits beside this file and print how well the committed networks read them."""
     try:
-        fonts = sorted(debian_files(PACKAGE, SHA256, into=cache_folder() / "dejavu").values())
+        fonts = sorted(dejavu(*STROKES).values())
     except FetchError as e:
         print(f"error: {e}", file=sys.stderr)
         return 1
