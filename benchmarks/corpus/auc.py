@@ -26,7 +26,7 @@ def contributions(scores: Floats, positive: NDArray[np.bool_]) -> Floats:
     for side in (positive, ~positive):
         within[side] = rankdata(scores[side])
     of_others = (everywhere - within) / np.where(positive, (~positive).sum(), positive.sum())
-    return np.where(positive, of_others, 1 - of_others)
+    return np.asarray(np.where(positive, of_others, 1 - of_others))
 
 
 def by_group(scores: Sequence[Floats], positive: Sequence[NDArray[np.bool_]]) -> Score:

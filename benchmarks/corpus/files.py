@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import islice
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -28,9 +29,7 @@ PACKAGES: Final = (
     Package("pip", "notebook==7.2.2", "c89264081f671bc02eec0ed470a627ed791b9156cad9285226b31611d3e9fe1c"),
     Package("pip", "pyqtgraph==0.13.7", "7754edbefb6c367fa0dfb176e2d0610da3ada20aa7a5318516c74af5fb72bf7a"),
     Package("pip", "sphinx==8.1.3", "09719015511837b76bf6e03e42eb7595ac8c2e41eeb9c29c5b755c6b677992a2"),
-    Package(
-        "npm", "@openzeppelin/contracts@5.0.2", "709a5996fd3fdccc1b3b38c4b87dcafa103b9126b63839f248c4172ba21093fa"
-    ),
+    Package("npm", "@openzeppelin/contracts@5.0.2", "709a5996fd3fdccc1b3b38c4b87dcafa103b9126b63839f248c4172ba21093fa"),
     Package(
         "npm", "@wordpress/block-library@9.10.0", "ca6ec1d7e029df3accea883b7d75ab18216362545c535461ab67b393b71115e4"
     ),
@@ -88,6 +87,10 @@ EXTENSIONS: Final = {
 }
 _NAMES: Final = {"CMakeLists.txt": "cmake"}  # which have a type of their own
 _MOST: Final = 120
+_FOLDER: Final = "magika/models/standard_v3_3"
+_CONFIGURATION: Final = {
+    f"{_FOLDER}/config.min.json": "ae24c742205358f6ff6dfd5facb6743fb69743dbba8373e73da58ff0cbd695db",
+}
 
 _BLOCK: Final = 4096  # magika looks at so many bytes at each end,
 _SEEN: Final = 1024  # strips them of white space, and gives so many to the network,
@@ -140,21 +143,23 @@ def typed() -> Sets[File]:
     )
 
 
+def types_file() -> Path:
+    """What magika's package says about its model."""
+    package = fetch_models.MODELS["magika"].package
+    (path,) = wheel_files(package, _CONFIGURATION, into=cache_folder() / "magika").values()
+    return path
+
+
 @cache
 def _types() -> Sequence[str]:
     """The types in the order of the outputs."""
-    package = fetch_models.MODELS["magika"].package
-    sha256_of = {
-        "magika/models/standard_v3_3/config.min.json": "ae24c742205358f6ff6dfd5facb6743fb69743dbba8373e73da58ff0cbd695db"
-    }
-    (path,) = wheel_files(package, sha256_of, into=cache_folder() / "magika").values()
-    return tuple(json.loads(path.read_text(encoding="utf-8"))["target_labels_space"])
+    return tuple(json.loads(types_file().read_text(encoding="utf-8"))["target_labels_space"])
 
 
 def _score(run: Run, split: Split) -> Score:
     files = typed().of(split)
-    said = [_types()[int(run(file.feeds)["target_label"].argmax())] for file in files]
-    return Score("accuracy", np.array([type_ == file.type for type_, file in zip(said, files, strict=True)], np.float64))
+    right = [_types()[int(run(file.feeds)["target_label"].argmax())] == file.type for file in files]
+    return Score("accuracy", np.array(right, np.float64))
 
 
 def _calibrate(count: int) -> Sequence[Mapping[str, Array]]:

