@@ -3,7 +3,7 @@
 `silero_vad`: recordings of one speaker at 8 kHz, resampled to 16 kHz. A frame of 32 ms holds speech when its energy is
 at most `_QUIET` below that of the loudest frame of its recording. Before each recording comes a sound without speech,
 half as long and as loud: white noise, pink noise or a tone. Without it energy itself would be the best answer, and the
-model ruined by 4 bits per tensor scored more (.962) than the original (.950); with it energy scores .52. The score is
+model ruined by 4 bits per tensor scored more (.962) than the original (.951); with it energy scores .52. The score is
 the area under the ROC curve over all frames, a recording being an item (see `auc`).
 
 `swift_f0`: tones of known pitch with overtones and noise. The score is the share of frames that are found voiced and at
