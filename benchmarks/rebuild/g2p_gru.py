@@ -25,6 +25,13 @@ from benchmarks.rebuild.graphs import FLOAT, INT64, model, value
 PAD: Final = 0
 LETTERS: Final = ("<pad>", "<unk>", "</s>", *"abcdefghijklmnopqrstuvwxyz")
 START, END = 2, 3  # of phonemes: <s> and </s>
+_VOWELS: Final = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")
+_CONSONANTS: Final = (
+    *("B", "CH", "D", "DH", "F", "G", "HH", "JH", "K", "L", "M", "N", "NG", "P", "R", "S", "SH", "T", "TH", "V", "W"),
+    *("Y", "Z", "ZH"),
+)
+_STRESSED: Final = tuple(f"{vowel}{stress}" for vowel in _VOWELS for stress in "012")
+PHONEMES: Final = ("<pad>", "<unk>", "<s>", "</s>", *sorted((*_STRESSED, "UW", *_CONSONANTS)))  # one UW has no stress
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[np.float32]]:
