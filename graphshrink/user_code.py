@@ -46,13 +46,21 @@ def guarded(place: str, cure: str, error: type[GraphshrinkError]) -> Generator[N
     Keep what it encloses small: a bug of ours in there would be told as the user's mistake.
     """
     try:
-        yield
+        with _same_folder():
+            yield
     except GraphshrinkError:
         raise
     except SystemExit as e:  # a script that ends itself must not end us with its exit code, which might be 0
         raise error(f"{place}: calls sys.exit; guard it with `if __name__ == '__main__'`") from e
     except Exception as e:
-        raise error(f"{place}: {type(e).__name__}: {safe(e)}; {cure}") from e
+        raise error(f"{place}: {type(e).__name__}: {_told(e)}; {cure}") from e
+
+
+def _told(error: Exception) -> str:
+    try:
+        return safe(error)
+    except Exception:  # its own __str__ fails
+        return "it cannot say what is wrong"
 
 
 @contextmanager
@@ -90,6 +98,20 @@ def function_of(module: ModuleType, name: FunctionName, error: type[GraphshrinkE
     if not callable(found):
         raise error(f"{name.place}: the file has no such function; define it there")
     return found
+
+
+@contextmanager
+def _same_folder() -> Generator[None]:
+    """Come back from wherever foreign code changes the working directory to: relative paths were given from here."""
+    try:
+        here = Path.cwd()
+    except OSError:  # it has been removed
+        yield
+        return
+    try:
+        yield
+    finally:
+        os.chdir(here)
 
 
 @contextmanager

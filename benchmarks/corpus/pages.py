@@ -11,12 +11,12 @@ from functools import cache
 
 import numpy as np
 
+from benchmarks import fetch_models
 from benchmarks.corpus.base import Run, Score, Split, Task
 from benchmarks.corpus.classify import Item, accuracy
 from benchmarks.corpus.drawn_text import AnySplit, Line, Page, line, page, random_of, words_of
 from benchmarks.corpus.ocr import boxes_of, characters, ctc_text, f1
 from benchmarks.corpus.resizing import Image, resize
-from benchmarks.corpus.sources import packaged
 from graphshrink.ir.types import Array
 
 _SOURCE = "x"
@@ -85,7 +85,7 @@ class _Family:
         def score(run: Run, split: Split) -> Score:
             return self.score(run, split, self.counts[split])
 
-        return Task(name, about, lambda: packaged(name), calibration, score)
+        return Task(name, about, lambda: fetch_models.get(name), calibration, score)
 
 
 def _line(task: int, split: AnySplit, index: int) -> Line:
@@ -97,7 +97,7 @@ def _line(task: int, split: AnySplit, index: int) -> Line:
 
 @cache
 def _signs() -> Sequence[str]:
-    return characters(packaged("ppocr_rec"))
+    return characters(fetch_models.get("ppocr_rec"))
 
 
 def _rec_feed(split: AnySplit, index: int) -> Array:

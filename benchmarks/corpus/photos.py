@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import fetch_models
 from benchmarks.corpus.base import Run, Score, Split, Task
 from benchmarks.corpus.classify import Item, accuracy
 from benchmarks.corpus.pillow import pillow
-from benchmarks.corpus.sources import packaged
 from benchmarks.labelled import photos
 from graphshrink.ir.types import Array
 from testmodels.fetching import cache_folder, debian_files
@@ -107,7 +107,7 @@ TASKS = (
     Task(
         "efficientnet_lite0",
         "ImageNet classifier, depthwise Conv, batch normalisations of their own; photos and photographic stamps",
-        lambda: packaged("efficientnet_lite0"),
+        lambda: fetch_models.get("efficientnet_lite0"),
         _calibration,
         _score,
     ),

@@ -1,6 +1,6 @@
 """All tasks of the corpus. A new family is a file with a tuple TASKS, and a line here."""
 
-from benchmarks.corpus import digits, fashion, pages, photos
+from benchmarks.corpus import audio, digits, fashion, files, pages, photos, text
 from benchmarks.corpus.base import Task
 
 TASKS: tuple[Task, ...] = (
@@ -8,6 +8,9 @@ TASKS: tuple[Task, ...] = (
     *fashion.TASKS,
     *photos.TASKS,
     *pages.TASKS,
+    *text.TASKS,
+    *files.TASKS,
+    *audio.TASKS,
 )
 
 

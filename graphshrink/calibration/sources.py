@@ -93,7 +93,8 @@ def _from_path(source: str, inputs: Sequence[TensorSpec], limit: int) -> Samples
 def _from_object(source: object, inputs: Sequence[TensorSpec], limit: int, place: str) -> Samples:
     if isinstance(source, Mapping):
         return array_samples(place, cast("Mapping[str, object]", source), inputs, limit)
-    total = None if isinstance(source, Reader) else _length(source)
+    with one_line(place, _USER_CODE):
+        total = None if isinstance(source, Reader) else _length(source)
     wanted = range(limit) if total is None else evenly_spaced(total, limit)
     samples = [
         _fitted(f"{place}: sample {index}", inputs, sample) for index, sample in _pulled(source, place, wanted, total)
