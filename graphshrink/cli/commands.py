@@ -247,7 +247,8 @@ def _progress(quiet: bool) -> "AbstractContextManager[Any]":
 
     if quiet:
         return NoProgress()
-    return TerminalProgress() if sys.stderr.isatty() else LineProgress()
+    on_terminal = sys.stderr is not None and sys.stderr.isatty()
+    return TerminalProgress() if on_terminal else LineProgress()
 
 
 def _list_of_passes(plugins: Sequence[Path]) -> list[str]:

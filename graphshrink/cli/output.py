@@ -4,17 +4,19 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from graphshrink.errors import GraphshrinkError, UsageError
 from graphshrink.escaping import safe
+from graphshrink.report.progress import to_stderr
 
 _LONGEST = 500  # characters of a message
 
 
 def say(line: str) -> None:
     """One line on stderr."""
-    print(f"graphshrink: {safe(line, _LONGEST)}", file=sys.stderr)
+    to_stderr(f"graphshrink: {safe(line, _LONGEST)}")
 
 
 def print_lines(lines: Iterable[str]) -> None:
@@ -26,32 +28,46 @@ def print_lines(lines: Iterable[str]) -> None:
         for line in lines:
             print(line.encode(encoding, "replace").decode(encoding))
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:  # nobody reads any more, or the disk is full: what was to be done is done
         close_stdout()
 
 
 def close_stdout() -> None:
-    """Nobody reads any more; without this, Python would complain once more when it exits."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Nobody takes what we print; without this, Python would complain once more when it exits."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def expect_writable(path: Path | None) -> None:
     """Say early, not after an hour of work, that a result could not be written."""
     if path is None:
         return
+    folder = resolved(path).parent
     if path.exists() and not path.is_file():
         raise UsageError(f"{path}: is a folder or a device; give the path of a file")
-    folder = path.resolve().parent
     if not folder.is_dir():
         raise UsageError(f"{path.parent}: no such folder")
     if not os.access(folder, os.W_OK):
         raise UsageError(f"{path.parent}: no permission to write here")
 
 
+def resolved(path: Path) -> Path:
+    """The path behind links.
+
+    Raises:
+        UsageError: it is a link to itself, or a name that the system cannot spell.
+    """
+    try:
+        path.exists()  # resolving does not look at every part of a name that is too long
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError) as e:
+        raise UsageError(f"{safe(path)}: cannot be a path: {safe(e)}") from e
+
+
 def expect_distinct(option: str, path: Path | None, others: dict[str, Path | str | None]) -> None:
     """What an option writes must not take the place of a model or of its data."""
     for name, other in others.items():
-        if path is not None and other is not None and path.resolve() == Path(other).resolve():
+        if path is not None and other is not None and resolved(path) == resolved(Path(other)):
             raise UsageError(f"{option} {path}: is {name} as well; give it a name of its own")
 
 

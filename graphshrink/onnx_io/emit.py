@@ -79,8 +79,12 @@ class Staged:
         flush_folders([self.destination.parent])
 
     def discard(self) -> None:
-        """Remove what was not committed."""
-        shutil.rmtree(self.model.parent, ignore_errors=True)
+        """Remove what was not committed; whoever interrupts that has to wait for it."""
+        try:
+            shutil.rmtree(self.model.parent, ignore_errors=True)
+        except KeyboardInterrupt:
+            shutil.rmtree(self.model.parent, ignore_errors=True)
+            raise
 
 
 def stage(graph: Graph, destination: Path, *, external: bool | None = None, durable: bool = True) -> Staged:

@@ -2,10 +2,18 @@
 
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
 _QUIET_SECONDS: Final = 5.0  # between two lines of the same stage
+
+
+def to_stderr(line: str) -> None:
+    """One line on stderr, if there is one and somebody takes it: nothing else depends on that."""
+    if sys.stderr is not None:  # closed before we started
+        with suppress(OSError):
+            print(line, file=sys.stderr, flush=True)
 
 
 class NoProgress:
@@ -35,11 +43,11 @@ class LineProgress(NoProgress):
         now = time.monotonic()
         if stage != self._stage:
             self._stage, self._started, self._said = stage, now, now
-            print(f"graphshrink: {stage}", file=sys.stderr)
+            to_stderr(f"graphshrink: {stage}")
         elif now - self._said > _QUIET_SECONDS and 0 < done < total:
             self._said = now
             left = (now - self._started) / done * (total - done)
-            print(f"graphshrink: {stage} {done}/{total}, about {left:.0f} s left", file=sys.stderr)
+            to_stderr(f"graphshrink: {stage} {done}/{total}, about {left:.0f} s left")
 
 
 class TerminalProgress(NoProgress):
