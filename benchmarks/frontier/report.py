@@ -110,7 +110,7 @@ def _times(row: Row) -> Iterator[str]:
         return
     low, high = row["latency"]["plain_spread"]
     yield f"{row['latency']['ratio']:.2f} ({low:.2f}-{high:.2f})"
-    yield f"{row['load_seconds'] / row['load_original_seconds']:.2f}"
+    yield f"{row['load']['ratio']:.2f}"
 
 
 # ---- all models

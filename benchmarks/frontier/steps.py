@@ -20,11 +20,11 @@ from typing import Any, Final
 
 from benchmarks.corpus.base import Run, Split, Task, runner
 from graphshrink.ir.types import Feeds
-from graphshrink.metrics.latency import Timer, compare_latency, interleaved
+from graphshrink.metrics.latency import Timer, compare_latency, interleaved, median_ratio
 
 CALIBRATION: Final = 100  # samples
-_LOADS: Final = 11  # rounds
-_LONGEST_LINE: Final = 300
+_LOADS: Final = 21  # rounds
+_LONGEST_LINE: Final = 300  # characters
 
 
 def load_task(tasks: str, name: str) -> Task:
@@ -63,7 +63,7 @@ def measure(*, tasks: str, task: str, original: str, model: str) -> dict[str, An
     paths = {"original": Path(original), "again": Path(original), "result": Path(model)}
     runs = {name: runner(path) for name, path in paths.items()}
     latency = compare_latency(*(_timer(runs[name], feeds) for name in paths))
-    loads = interleaved({name: _loading(path) for name, path in paths.items()}, _LOADS)
+    loads = interleaved({name: _loading(path) for name, path in paths.items()}, _LOADS)  # `runs` has warmed all up
     packer, size = packed(Path(model).read_bytes())
     return {
         "latency": {
@@ -73,8 +73,11 @@ def measure(*, tasks: str, task: str, original: str, model: str) -> dict[str, An
             "plain": latency.plain,
             "plain_spread": latency.spread,
         },
-        "load_seconds": statistics.median(loads["result"]),
-        "load_original_seconds": statistics.median(loads["original"]),
+        "load": {
+            "seconds": statistics.median(loads["result"]),
+            "ratio": median_ratio(loads["result"], loads["original"]),
+            "plain": median_ratio(loads["again"], loads["original"]),
+        },
         "packed_bytes": size,
         "packer": packer,
     }
@@ -113,12 +116,18 @@ def _loading(path: Path) -> Callable[[], float]:
 STEPS: Final[Mapping[str, Callable[..., dict[str, Any]]]] = {"compress": compress, "score": score, "measure": measure}
 
 
+def shortened(line: str) -> str:
+    """A line of bounded length: messages of ONNX Runtime begin with the operator and end with the cause."""
+    half = _LONGEST_LINE // 2
+    return line if len(line) <= _LONGEST_LINE else f"{line[:half]} ... {line[-half:]}"
+
+
 def _answer(step: str, arguments: str) -> dict[str, Any]:
     try:
         return {"value": STEPS[step](**json.loads(arguments))}
     except Exception as e:  # whatever a tool or a model does wrong is a row of the table
         said = next((line.strip() for line in str(e).splitlines() if line.strip()), "")
-        return {"failure": f"{type(e).__name__}: {said}"[:_LONGEST_LINE]}
+        return {"failure": shortened(f"{type(e).__name__}: {said}")}
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.frontier.steps import shortened
 from benchmarks.measuring import Limits, Watched, watch
 
 _OUTCOME: Final = "outcome.json"
@@ -146,4 +147,4 @@ def reason(watched: Watched, limits: Limits) -> str:
     if watched.code < 0:
         return f"its process was ended by {signal.Signals(-watched.code).name}"
     lines = [line.strip() for line in watched.errors.splitlines() if line.strip()]
-    return f"its process ended with {watched.code}: {lines[-1] if lines else 'it said nothing'}"[:300]
+    return shortened(f"its process ended with {watched.code}: {lines[-1] if lines else 'it said nothing'}")
