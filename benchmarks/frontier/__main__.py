@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 from benchmarks.corpus.base import Task
 from benchmarks.frontier.plan import Bench, count
 from benchmarks.frontier.progress import Progress
-from benchmarks.frontier.report import model_table
+from benchmarks.frontier.report import OURS, model_table
 from benchmarks.frontier.store import Store
 from benchmarks.measuring import RESULTS, Limits, Request
 from benchmarks.tools import TOOLS
@@ -35,9 +35,7 @@ _GB: Final = 10**9
 Named = TypeVar("Named", Task, Tool)
 
 
-def run(
-    tasks: Sequence[Task], tools: Sequence[Tool], store: Store, request: Request, *, known_by: str = _TASKS
-) -> list[dict[str, Any]]:
+def run(tasks: Sequence[Task], tools: Sequence[Tool], store: Store, request: Request) -> list[dict[str, Any]]:
     """Rows of all models; the results so far are written after each."""
     total: Counter[str] = Counter()
     for _ in tasks:
@@ -46,7 +44,7 @@ def run(
     rows: list[dict[str, Any]] = []
     for task in tasks:
         try:
-            rows.append(Bench(task, known_by, store, progress).row(tools))
+            rows.append(Bench(task, _TASKS, store, progress).row(tools))
         except FetchError as e:
             progress.skip(count(tools))
             rows.append({"model": task.name, "about": task.about, "failure": str(e)})
@@ -57,8 +55,8 @@ def run(
 
 
 def _shortened(tool: Tool) -> Tool:
-    """The tool with the gentlest and the most aggressive of its settings."""
-    return replace(tool, settings=(tool.settings[0], tool.settings[-1])[: len(tool.settings)])
+    """The tool with its most aggressive setting; graphshrink also with the gentlest, so that there is a choice."""
+    return replace(tool, settings=(*tool.settings[: int(tool.name == OURS)], tool.settings[-1]))
 
 
 def _named(known: Iterable[Named], names: str | None, parser: argparse.ArgumentParser) -> list[Named]:

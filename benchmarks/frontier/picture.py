@@ -14,6 +14,7 @@ from benchmarks.frontier.choose import BAR
 _MARKS: Final = "osD^v<>phX*P"
 _SIZE: Final = (8.0, 5.0)  # inches
 _LINEAR: Final = 2.0  # points around zero that are shown to scale; beyond, the axis is logarithmic
+_TICKS: Final = (-100, -50, -20, -10, -5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10, 20)  # points
 _PALETTE: Final = "tab20"
 
 
@@ -58,9 +59,26 @@ def _places(entries: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[float
     return [entry["bytes"] for entry in entries], [100 * entry["difference"]["value"] for entry in entries]
 
 
+def _as_bytes(size: float, _: int) -> str:
+    return f"{size / 1e6:g} MB" if size >= 1e6 else f"{size / 1e3:g} kB"
+
+
+def _as_points(points: float, _: int) -> str:
+    return f"{points:+g}" if points else "0"
+
+
 def _describe(axes: Any, row: Mapping[str, Any]) -> None:
+    ticker: Any = importlib.import_module("matplotlib.ticker")
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(_as_bytes)
+    axes.xaxis.set_minor_locator(ticker.NullLocator())
     axes.set_yscale("symlog", linthresh=_LINEAR)
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, -_LINEAR), max(high, _LINEAR / 2))
+    axes.yaxis.set_major_locator(ticker.FixedLocator(_TICKS))
+    axes.yaxis.set_major_formatter(_as_points)
+    axes.yaxis.set_minor_locator(ticker.NullLocator())
     axes.axhline(0, color="black", linewidth=0.8)
     axes.axhline(-100 * BAR, color="grey", linewidth=0.8, linestyle="--")
     axes.axvline(row["bytes"], color="black", linewidth=0.8)

@@ -1,7 +1,9 @@
 """Rows of the results, from steps that only pretend to run."""
 
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -9,16 +11,18 @@ from unittest.mock import Mock
 import pytest
 
 from benchmarks.frontier import plan
+from benchmarks.frontier.__main__ import run
 from benchmarks.frontier.plan import Bench, count
 from benchmarks.frontier.progress import Progress
 from benchmarks.frontier.store import Outcome, Step, Store
-from benchmarks.measuring import Limits
+from benchmarks.measuring import Limits, Request
 from benchmarks.tools.base import Setting, Tool
 from graphshrink.ir.types import Feeds
+from testmodels.fetching import FetchError
 from tests.benchmarks.drawn_digits import task_named
 
 TASKS = "tests.benchmarks.drawn_digits"
-MEASURED = {"latency": {"ratio": 1.0}, "packed_bytes": 1}
+MEASURED = {"latency": {"ratio": 1.0, "plain_spread": [0.9, 1.1]}, "load": {"ratio": 1.0}, "packed_bytes": 1}
 ANSWERS = 1000
 
 Said = Mapping[str, Any] | str
@@ -160,6 +164,23 @@ def test_times_that_could_not_be_measured_cost_only_their_columns(tmp_path: Path
     (found,) = row_of(tmp_path, tool("t", GENTLE), says=unmeasurable)[0]["tools"]
     assert found["not_measured"] == "Fail: no"
     assert found["test"]["score"] == 0.9
+
+
+def test_a_model_that_cannot_be_had_is_a_row_with_the_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def absent() -> Path:
+        raise FetchError("no network")
+
+    there = task_named("digit_cnn")
+    tasks = [replace(there, name="gone", model=absent), there]
+    written = tmp_path / "results.json"
+    request = Request("frontier", short=True, into=written)
+    rows = run(tasks, [tool("t", GENTLE)], Pretended(tmp_path, says), request)
+    assert rows[0] == {"model": "gone", "about": there.about, "failure": "no network"}
+    assert rows[1]["tools"][0]["chosen"] == 0
+    assert json.loads(written.read_text())["models"] == rows
+    assert "about 0 min left" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("asked", ["version_of", "digest_of_sources", "digest_of_task"])
