@@ -13,12 +13,15 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -164,39 +167,69 @@ class Peak:
         return {"resident_bytes": self.resident, "anonymous_bytes": self.anonymous}
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a process and its children may use.
+
+    Attributes:
+        seconds: wall time of all.
+        memory: bytes of address space of each; enforced on Linux.
+    """
+
+    seconds: float
+    memory: int
+
+
 @dataclass(slots=True)
 class Watched:
     """A command that has run.
 
     Attributes:
         seconds: wall time from start to end of the process.
+        late: whether it was ended because its time was over.
         main: memory of the process itself.
         worker: memory of its largest child process.
     """
 
     seconds: float = 0.0
     code: int = 0
+    late: bool = False
     output: str = ""
     errors: str = ""
     main: Peak = field(default_factory=Peak)
     worker: Peak = field(default_factory=Peak)
 
 
-def watch(command: Sequence[str]) -> Watched:
+def watch(command: Sequence[str], limits: Limits | None = None) -> Watched:
     """Run a command from the top folder to its end, and watch the memory of its process and of its children."""
     found = Watched()
     children: dict[int, Peak] = {}
-    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+    with (
+        tempfile.TemporaryFile("w+", errors="replace") as output,
+        tempfile.TemporaryFile("w+", errors="replace") as errors,
+    ):
         started = looked = time.perf_counter()
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=errors)
-        while process.poll() is None:
-            now = time.perf_counter()
-            if now - looked > _LOOK_FOR_CHILDREN:
-                looked = now
-                children |= {pid: Peak() for pid in _children(process.pid) if pid not in children}
-            for pid, peak in ((process.pid, found.main), *children.items()):
-                peak.look(pid)
-            time.sleep(_POLL)
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            stdout=output,
+            stderr=errors,
+            start_new_session=limits is not None,  # so that its children can be ended with it
+            preexec_fn=None if limits is None else lambda: _bound_memory(limits.memory),
+        )
+        try:
+            while process.poll() is None and not found.late:
+                now = time.perf_counter()
+                if now - looked > _LOOK_FOR_CHILDREN:
+                    looked = now
+                    children |= {pid: Peak() for pid in _children(process.pid) if pid not in children}
+                for pid, peak in ((process.pid, found.main), *children.items()):
+                    peak.look(pid)
+                found.late = limits is not None and now - started > limits.seconds
+                time.sleep(_POLL)
+        finally:
+            if limits is not None:
+                _end_session(process)
         found.seconds = time.perf_counter() - started
         found.code = process.returncode
         for file, name in ((output, "output"), (errors, "errors")):
@@ -205,6 +238,17 @@ def watch(command: Sequence[str]) -> Watched:
     for peak in children.values():
         found.worker = Peak(max(found.worker.resident, peak.resident), max(found.worker.anonymous, peak.anonymous))
     return found
+
+
+def _bound_memory(size: int) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (size, size))
+
+
+def _end_session(process: subprocess.Popen[bytes]) -> None:
+    """End what is left of a process that leads a session, and of its children."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _children(parent: int) -> list[int]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.frontier.report import END, START, readme_table
 from graphshrink.onnx_io.load import load
 from graphshrink.passing.base import Changed, Context
 from tests.models import ROOT, saved, two_layers
@@ -60,3 +61,10 @@ def test_the_readme_shows_what_was_measured() -> None:
     lines = [line.strip("| ").split(" | ") for line in rest.partition("<!-- end -->")[0].strip().splitlines()[2:]]
     shown = {(c[0], int(c[1])): tuple(int(c[i].replace(",", "")) for i in (2, 3, 6)) for c in lines}
     assert shown == measured
+
+
+def test_the_readme_shows_the_frontier_that_was_measured() -> None:
+    results = ROOT / "benchmarks/results/frontier.json"
+    _, marked, rest = (ROOT / "README.md").read_text().partition(START)
+    shown = rest.partition(END)[0].rstrip("\n") if marked else None
+    assert shown == (readme_table(json.loads(results.read_text())) if results.exists() else None)
