@@ -145,6 +145,11 @@ def test_interrupted_at_any_step(sound: _Sound, tmp_path: Path) -> None:
         assert step.files == older or not kept
 
 
+def _interruptible() -> None:
+    """A shell that puts the tests into the background has them ignore Ctrl-C, which children would inherit."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _waiting(folder: Path, temporary: Path) -> "subprocess.Popen[str]":
     """The command, and a model that ONNX Runtime would run for ever."""
     source = write_model(folder, endless())
@@ -156,6 +161,7 @@ def _waiting(folder: Path, temporary: Path) -> "subprocess.Popen[str]":
         cwd=temporary,
         env=environment_of(CHECKOUT, {}, temporary),
         start_new_session=True,
+        preexec_fn=_interruptible,
     )
 
 

@@ -547,10 +547,11 @@ def test_a_worker_ends_with_its_client_even_while_a_model_hangs(tmp_path: Path) 
 @posix_only
 def test_an_interrupt_kills_the_worker_and_prints_nothing(tmp_path: Path) -> None:
     script = """\
-        import sys
+        import signal, sys
         from pathlib import Path
         import numpy as np
         from graphshrink.onnx_io.runtime import Runtime
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, if a shell put the tests into the background
         runtime = Runtime()
         session = runtime.open(Path(sys.argv[1]))
         print(runtime._worker._process.pid, flush=True)
