@@ -551,7 +551,7 @@ def test_an_interrupt_kills_the_worker_and_prints_nothing(tmp_path: Path) -> Non
         from pathlib import Path
         import numpy as np
         from graphshrink.onnx_io.runtime import Runtime
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, if a shell put the tests into the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have the tests ignore it
         runtime = Runtime()
         session = runtime.open(Path(sys.argv[1]))
         print(runtime._worker._process.pid, flush=True)
