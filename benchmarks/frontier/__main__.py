@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--retry", action="store_true", help="try again what failed before")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the results go")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where steps are kept (default: in the cache folder)")
-    parser.add_argument("--time-limit", type=float, default=3600, metavar="SECONDS", help="of one step (default: 3600)")
+    parser.add_argument("--time-limit", type=float, default=1800, metavar="SECONDS", help="of one step (default: 1800)")
     parser.add_argument("--memory", type=float, metavar="GB", help="address space of a step (default: the machine's)")
     return parser
 

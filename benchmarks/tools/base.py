@@ -71,3 +71,20 @@ def at_opset(model: onnx.ModelProto, least: int) -> onnx.ModelProto:
     """The model in this opset or a later one: some schemes need newer operators than models have."""
     (own,) = (opset.version for opset in model.opset_import if opset.domain in ("", "ai.onnx"))
     return model if own >= least else version_converter.convert_version(model, least)
+
+
+def lifted(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with float tensors of Constant nodes as initializers: some tools see no weights in nodes."""
+    for node in [node for node in model.graph.node if _holds_weights(node)]:
+        tensor = model.graph.initializer.add()
+        tensor.CopyFrom(node.attribute[0].t)
+        tensor.name = node.output[0]
+        model.graph.node.remove(node)
+    return model
+
+
+def _holds_weights(node: onnx.NodeProto) -> bool:
+    if node.op_type != "Constant" or node.attribute[0].name != "value":
+        return False
+    tensor = node.attribute[0].t
+    return tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) > 0

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import onnx
 
-from benchmarks.tools.base import Setting, Tool, at_opset, library
+from benchmarks.tools.base import Setting, Tool, at_opset, library, lifted
 from graphshrink.ir.types import Feeds
 
 _PER_CHANNEL: Final = 13
@@ -22,7 +22,7 @@ def quantize(model: Path, out: Path, feeds: Sequence[Feeds], setting: Setting) -
     """Static quantization after training."""
     nncf = library("nncf")
     quantized = nncf.quantize(
-        at_opset(onnx.load(model), _PER_CHANNEL),
+        at_opset(lifted(onnx.load(model)), _PER_CHANNEL),
         nncf.Dataset(feeds),
         preset=nncf.QuantizationPreset(setting["preset"]),
         subset_size=len(feeds),
@@ -40,9 +40,13 @@ def weights(model: Path, out: Path, _: Sequence[Feeds], setting: Setting) -> Non
         "group_size": setting.get("group_size"),
         "ratio": 1.0,
         "all_layers": True,
+        # Where a layer's size is no multiple of the group, the next smaller group that fits, instead of an error.
+        "advanced_parameters": nncf.AdvancedCompressionParameters(
+            group_size_fallback_mode=nncf.GroupSizeFallbackMode.ADJUST
+        ),
     }
     compressed = nncf.compress_weights(
-        at_opset(onnx.load(model), _FOUR_BITS if four else _PER_CHANNEL),
+        at_opset(lifted(onnx.load(model)), _FOUR_BITS if four else _PER_CHANNEL),
         mode=nncf.CompressWeightsMode(setting["mode"]),
         ignored_scope=None if setting["conv"] else nncf.IgnoredScope(types=["Conv"], validate=False),
         **(for_four if four else {}),

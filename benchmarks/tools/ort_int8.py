@@ -1,6 +1,7 @@
 """ONNX Runtime's 8-bit quantization: dynamic, which needs no data, and static with QuantizeLinear/DequantizeLinear.
 
 Both get a model through `quant_pre_process`, as ONNX Runtime's documents ask; with sympy also its symbolic shapes.
+Static quantization widens scales of weights so that biases fit 32 bits (`adjust`), which fails on some models.
 """
 
 import importlib.util
@@ -55,18 +56,28 @@ def static(model: Path, out: Path, feeds: Sequence[Feeds], setting: Setting) -> 
         activation_type=quantization.QuantType.QUInt8,
         weight_type=quantization.QuantType.QInt8,
         calibrate_method=quantization.CalibrationMethod[setting["ranges"]],
+        extra_options={"QDQDisableWeightAdjustForInt32Bias": not setting["adjust"]},
     )
 
 
 def _prepared(model: Path) -> onnx.ModelProto:
     """The model after shape inference and ONNX Runtime's basic optimisations, in an opset that knows channels."""
+    source = at_opset(onnx.load(model), _PER_CHANNEL)
+    if importlib.util.find_spec("sympy") is None:
+        return _preprocessed(source, skip_symbolic_shape=True)
+    try:
+        return _preprocessed(source, skip_symbolic_shape=False)
+    except Exception:  # symbolic shapes are best effort: they fail on some models, which can be quantized all the same
+        return _preprocessed(source, skip_symbolic_shape=True)
+
+
+def _preprocessed(model: onnx.ModelProto, *, skip_symbolic_shape: bool) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder:
-        prepared = Path(folder, "prepared.onnx")
+        # By way of a file: of a model in memory without initializers it skips the optimisations, and only logs so.
+        source, prepared = Path(folder, "source.onnx"), Path(folder, "prepared.onnx")
+        onnx.save(model, source)
         library("onnxruntime.quantization.shape_inference").quant_pre_process(
-            at_opset(onnx.load(model), _PER_CHANNEL),
-            prepared,
-            skip_symbolic_shape=importlib.util.find_spec("sympy") is None,
-            auto_merge=True,
+            source, prepared, skip_symbolic_shape=skip_symbolic_shape, auto_merge=True
         )
         return onnx.load(prepared)
 
@@ -89,11 +100,12 @@ TOOLS: Final = (
         "ONNX Runtime, static 8-bit quantization per channel",
         static,
         (
-            {"ranges": "MinMax", "reduce_range": True, "heavy_only": True},
-            {"ranges": "MinMax", "reduce_range": False, "heavy_only": True},
-            {"ranges": "Percentile", "reduce_range": False, "heavy_only": True},
-            {"ranges": "MinMax", "reduce_range": False, "heavy_only": False},
-            {"ranges": "Entropy", "reduce_range": False, "heavy_only": False},
+            {"ranges": "MinMax", "reduce_range": True, "heavy_only": True, "adjust": True},
+            {"ranges": "MinMax", "reduce_range": False, "heavy_only": True, "adjust": True},
+            {"ranges": "MinMax", "reduce_range": False, "heavy_only": True, "adjust": False},
+            {"ranges": "Percentile", "reduce_range": False, "heavy_only": True, "adjust": True},
+            {"ranges": "MinMax", "reduce_range": False, "heavy_only": False, "adjust": True},
+            {"ranges": "Entropy", "reduce_range": False, "heavy_only": False, "adjust": True},
         ),
         calibrated=True,
         optional=("sympy",),

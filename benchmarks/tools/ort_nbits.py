@@ -6,14 +6,14 @@ from typing import Final
 
 import onnx
 
-from benchmarks.tools.base import Setting, Tool, library
+from benchmarks.tools.base import Setting, Tool, library, lifted
 from graphshrink.ir.types import Feeds
 
 
 def matmul_nbits(model: Path, out: Path, _: Sequence[Feeds], setting: Setting) -> None:
     """Replace MatMul by the contributed operator MatMulNBits."""
     quantizer = library("onnxruntime.quantization.matmul_nbits_quantizer").MatMulNBitsQuantizer(
-        onnx.load(model), bits=4, block_size=setting["block_size"], is_symmetric=setting["symmetric"]
+        lifted(onnx.load(model)), bits=4, block_size=setting["block_size"], is_symmetric=setting["symmetric"]
     )
     quantizer.process()
     quantizer.model.save_model_to_file(str(out))

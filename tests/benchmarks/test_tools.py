@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from benchmarks.corpus.base import runner
 from benchmarks.tools import TOOLS, tool_named
-from benchmarks.tools.base import Tool
+from benchmarks.tools.base import Tool, lifted
 from graphshrink.ir.types import Array
 from tests.models import normal, saved, two_layers
 
@@ -55,3 +56,14 @@ def test_every_setting_gives_a_smaller_model_that_runs(tool: Tool, tmp_path: Pat
 def outputs(model: Path) -> Array:
     run = runner(model)
     return np.concatenate([run({"x": normal(1, 32, seed=seed)})["y"] for seed in range(100, 120)])
+
+
+def test_weights_in_nodes_become_initializers(tmp_path: Path) -> None:
+    model = two_layers()
+    expected = outputs(saved(model, tmp_path))
+    for tensor in list(model.graph.initializer):
+        model.graph.node.insert(0, helper.make_node("Constant", [], [tensor.name], value=tensor))
+        model.graph.initializer.remove(tensor)
+    found = lifted(model)
+    assert [node.op_type for node in found.graph.node] == ["MatMul", "Relu", "MatMul"]
+    np.testing.assert_array_equal(outputs(saved(found, tmp_path)), expected)
