@@ -1,7 +1,8 @@
 """Runs each step once, in a process of its own and within limits, and keeps what came of it.
 
 A step has a folder with `outcome.json` and what it made, named by the SHA-256 of all that its outcome depends on: its
-arguments, the files it reads, the versions of the packages it uses, and the code it runs. Failures are kept too.
+arguments, the files it reads, the versions of the packages it uses, and the code it runs. Failures are kept too, unless
+somebody stopped the process.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from benchmarks.measuring import Limits, Watched, watch
 
 _OUTCOME: Final = "outcome.json"
 _MADE: Final = "made"
+_STOPPED: Final = (-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP)  # by somebody: says nothing of the step
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +90,11 @@ class Store:
         place = self._place(step)
         if not (place / _OUTCOME).exists():
             return None
-        kept = json.loads((place / _OUTCOME).read_text(encoding="utf-8"))["outcome"]
-        if kept["failure"] is not None:
-            return None if self.retry and step.key not in self._retried else Outcome(**kept)
+        outcome = Outcome(**json.loads((place / _OUTCOME).read_text(encoding="utf-8"))["outcome"])
+        if outcome.failure is not None:
+            return None if self.retry and step.key not in self._retried else outcome
         made = place / _MADE / "model.onnx" if step.makes else None
-        return None if made is not None and not made.exists() else Outcome(**kept, made=made)
+        return None if made is not None and not made.exists() else replace(outcome, made=made)
 
     def run(self, step: Step) -> Outcome:
         """The outcome of a step, which is run now unless it was run before."""
@@ -105,32 +107,29 @@ class Store:
         with tempfile.TemporaryDirectory(dir=place.parent, prefix=".running-") as scratch:
             partial = Path(scratch, "step")
             (partial / _MADE).mkdir(parents=True)
-            outcome = self._attempt(step, partial)
-            (partial / _OUTCOME).write_text(json.dumps({"step": _described(step), "outcome": outcome}, indent=1))
+            outcome, watched = self._attempt(step, partial)
+            if watched.code in _STOPPED:
+                return outcome
+            kept = {"step": _described(step), "outcome": asdict(outcome)}
+            (partial / _OUTCOME).write_text(json.dumps(kept, indent=1), encoding="utf-8")
             shutil.rmtree(place, ignore_errors=True)
             partial.replace(place)
         again = self.known(step)
         assert again is not None  # it was written just now
         return again
 
-    def _attempt(self, step: Step, folder: Path) -> dict[str, Any]:
+    def _attempt(self, step: Step, folder: Path) -> tuple[Outcome, Watched]:
         answer = folder / "answer.json"
         out = {"out": str(folder / _MADE / "model.onnx")} if step.makes else {}
         arguments = json.dumps({**step.arguments, **step.files, **out})
         command = [sys.executable, "-m", "benchmarks.frontier.steps", step.name, arguments, str(answer)]
         watched = watch(command, self.limits)
-        said: dict[str, Any] = (
-            json.loads(answer.read_text(encoding="utf-8"))
-            if answer.exists() and watched.code == 0
-            else {"failure": reason(watched, self.limits)}
-        )
+        there = answer.exists() and watched.code == 0
+        said: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8")) if there else {}
+        failure = said.get("failure") if there else reason(watched, self.limits)
         answer.unlink(missing_ok=True)
-        return {
-            "value": said.get("value"),
-            "failure": said.get("failure"),
-            "seconds": watched.seconds,
-            "peak_bytes": watched.main.resident + watched.worker.resident,
-        }
+        peak = watched.main.resident + watched.worker.resident
+        return Outcome(said.get("value"), failure, watched.seconds, peak), watched
 
     def _place(self, step: Step) -> Path:
         return self.folder / step.folder / f"{step.name}-{step.key[:16]}"

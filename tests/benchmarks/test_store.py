@@ -1,4 +1,5 @@
 import json
+import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,23 +26,24 @@ STEP = Step(
 class Processes:
     """Stands for the processes of steps: answers as it is told, and counts."""
 
-    def __init__(self, answer: dict[str, Any] | None) -> None:
+    def __init__(self, answer: dict[str, Any] | None, code: int) -> None:
         self.answer = answer
+        self.code = code
         self.count = 0
 
     def __call__(self, command: Sequence[str], _: Limits) -> Watched:
         self.count += 1
         arguments, answer = json.loads(command[4]), Path(command[5])
         if self.answer is None:
-            return Watched(code=-11)
+            return Watched(code=self.code)
         if "out" in arguments:
             Path(arguments["out"]).write_bytes(b"model")
         answer.write_text(json.dumps(self.answer))
         return Watched(seconds=2.0)
 
 
-def processes(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any] | None) -> Processes:
-    stand_in = Processes(answer)
+def processes(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any] | None, code: int = -signal.SIGSEGV) -> Processes:
+    stand_in = Processes(answer, code)
     monkeypatch.setattr(store_module, "watch", stand_in)
     return stand_in
 
@@ -113,6 +115,17 @@ def test_a_failure_is_kept_until_it_is_retried(tmp_path: Path, monkeypatch: pyte
     assert crash.count == 2
     processes(monkeypatch, {"value": {"x": 1}})
     assert Store(tmp_path, LIMITS, retry=True).run(STEP).value == {"x": 1}
+
+
+def test_a_process_that_somebody_stopped_says_nothing_of_its_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    processes(monkeypatch, None, -signal.SIGTERM)
+    store = Store(tmp_path, LIMITS)
+    assert store.run(STEP).failure == "its process was ended by SIGTERM"
+    assert store.known(STEP) is None
+    processes(monkeypatch, {"value": {"x": 1}})
+    assert store.run(STEP).value == {"x": 1}
 
 
 def test_a_run_that_was_broken_off_leaves_no_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
