@@ -29,12 +29,14 @@ class Sets(NamedTuple):
 
 
 def cut(data: Mnist, *, calibration: int, development: int) -> Sets:
-    """The last training images for calibration, those before them for development, all test images for the test."""
-    first, second = len(data.train_images) - calibration - development, len(data.train_images) - calibration
+    """The last training images for calibration, the first test images for development, the others for the test.
+
+    Models do better on the images they were trained on, so that those would hide what a setting costs.
+    """
     return Sets(
-        calibration=data.train_images[second:],
-        development=Labelled(data.train_images[first:second], data.train_labels[first:second]),
-        test=Labelled(data.test_images, data.test_labels),
+        calibration=data.train_images[len(data.train_images) - calibration :],
+        development=Labelled(data.test_images[:development], data.test_labels[:development]),
+        test=Labelled(data.test_images[development:], data.test_labels[development:]),
     )
 
 

@@ -31,8 +31,7 @@ TOOLS: Final = (
         "graphshrink, text out and weights shared",
         shrink,
         (
-            *(_sharing(bits, 0.1) for bits in (8, 7, 6, 5, 4, 3)),
-            *(_sharing(bits, 0.03) for bits in (4, 3)),
+            *(_sharing(bits, 0.1) for bits in (8, 6, 4)),
             *(_sharing(bits, 0.3) for bits in (5, 4, 3)),
         ),
         calibrated=True,

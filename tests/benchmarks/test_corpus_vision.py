@@ -121,10 +121,10 @@ def test_digits_calibrate_with_drawn_ones_without_network(tmp_path: Path, monkey
 def test_images_are_cut_into_sets_that_share_none() -> None:
     images = np.arange(100, dtype=np.uint8).repeat(28 * 28).reshape(100, 28, 28)
     labels = np.arange(100, dtype=np.uint8)
-    sets = cut(Mnist(images[:80], labels[:80], images[80:], labels[80:]), calibration=10, development=30)
+    sets = cut(Mnist(images[:80], labels[:80], images[80:], labels[80:]), calibration=10, development=8)
     assert sets.calibration[:, 0, 0].tolist() == list(range(70, 80))
-    assert sets.development.labels.tolist() == sets.development.images[:, 0, 0].tolist() == list(range(40, 70))
-    assert sets.test.labels.tolist() == sets.test.images[:, 0, 0].tolist() == list(range(80, 100))
+    assert sets.development.labels.tolist() == sets.development.images[:, 0, 0].tolist() == list(range(80, 88))
+    assert sets.test.labels.tolist() == sets.test.images[:, 0, 0].tolist() == list(range(88, 100))
 
 
 def test_photos_of_a_class_are_in_one_set() -> None:
