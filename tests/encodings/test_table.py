@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from graphshrink.encodings import ENCODINGS, Stored, best_encoding, encode_graph, lift
+from graphshrink.encodings import ENCODINGS, Storage, Stored, best_encoding, encode_graph, lift
 from graphshrink.encodings.base import Builder, Encoded, Encoding, FreshNames
 from graphshrink.ir.compare import difference
 from graphshrink.ir.graph import Graph
@@ -340,7 +340,7 @@ VERSIONS: Final = [(9, 3), (9, 4), (11, 6), (13, 7), (18, 8), (21, 10)]
 
 def encoded(model: onnx.ModelProto) -> tuple[Graph, list[Stored]]:
     graph = load(model)
-    return graph, encode_graph(graph, [w for w in weights(graph) if why_not_a_weight(w) is None], "fast")
+    return graph, encode_graph(graph, [w for w in weights(graph) if why_not_a_weight(w) is None], Storage())
 
 
 @pytest.mark.parametrize(("opset", "ir_version"), VERSIONS)
@@ -441,13 +441,13 @@ def test_any_weights(array: Array, opset: int) -> None:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     loaded = load(model)
-    [item] = encode_graph(loaded, weights(loaded), "fast")
+    [item] = encode_graph(loaded, weights(loaded), Storage())
     written = emit(loaded)
     assert written.ByteSize() <= model.ByteSize()
     assert (item.encoding == "plain") == (written.ByteSize() == model.ByteSize())
     again = load(written)
     assert_same_bits(next(w.array for w in weights(again) if w.name == "w"), array)
-    encode_graph(again, weights(again), "fast")
+    encode_graph(again, weights(again), Storage())
     assert emit(again).SerializeToString(deterministic=True) == written.SerializeToString(deterministic=True)
     if item.encoding != "plain" and array.dtype != BFLOAT16:
         for optimised in OPTIMISED:
