@@ -25,6 +25,8 @@ from graphshrink.ir.types import Array, Metadata
 MARK: Final = "gs:"
 """Node names that start so are the last operator of a decode subgraph; the name of the encoding follows."""
 
+_LITERALS_SINCE: Final = 12  # opset: Constant can hold integers
+
 FUNCTIONS: Final = "gs"
 """Domain of the functions that decode subgraphs call."""
 
@@ -100,6 +102,7 @@ class Builder:
         constants_inline: constants become Constant operators, where a scope can hold no initializers of its own.
         functions: the functions that may be called, by name; grows as bodies are called. None where everything is
             to stand in the scope itself.
+        literals: small int64 constants are spelled out in Constant operators, which takes fewest bytes.
         tensors, operators: what has been collected.
         shared: names of the tables that several weights can use, and of their constants.
     """
@@ -108,6 +111,7 @@ class Builder:
     opset: int
     constants_inline: bool = False
     functions: dict[str, Function] | None = None
+    literals: bool = False
     tensors: list[Tensor] = field(default_factory=lambda: list[Tensor]())
     operators: list[Operator] = field(default_factory=lambda: list[Operator]())
     shared: set[str] = field(default_factory=lambda: set[str]())
@@ -116,7 +120,7 @@ class Builder:
     def constant(self, array: Array) -> str:
         """A constant of this weight alone."""
         name = next(self.names)
-        tensor = tensor_of(array, name)
+        tensor = tensor_of(array, None if self.constants_inline else name)
         if self.constants_inline:
             held = MappingProxyType({"value": Attribute("value", AttributeType.TENSOR, tensor)})
             self.operators.append(Operator("Constant", (), (name,), held))
@@ -127,6 +131,10 @@ class Builder:
     def shared_constant(self, array: Array) -> str:
         """A constant that equal ones of other weights in the scope share."""
         key = ("constant", array.dtype.str, array.shape, array.tobytes())
+        if self.literals and array.dtype == np.int64 and array.ndim == 1:
+            return self._once(key, lambda: self.op("Constant", value_ints=tuple(map(int, array))))
+        if self.literals and array.dtype == np.int64 and array.ndim == 0:
+            return self._once(key, lambda: self.op("Constant", value_int=int(array)))
         return self._once(key, lambda: self.constant(array))
 
     def scalar(self, value: int, dtype: type[np.int32] | type[np.int64] = np.int64) -> str:
@@ -178,11 +186,13 @@ class Builder:
         return results
 
     def _function(self, name: str, body: Body, inputs: int) -> Function:
-        inner = Builder(_letters(), self.opset, constants_inline=True, functions=self.functions)
+        literals = self.opset >= _LITERALS_SINCE
+        inner = Builder(_letters(), self.opset, constants_inline=True, functions=self.functions, literals=literals)
         taken = tuple(next(inner.names) for _ in range(inputs))
         given = body(inner, *taken)
         graph = Graph()
-        graph.opsets = ((None, self.opset), (FUNCTIONS, 1))
+        calls = any(operator.domain == FUNCTIONS for operator in inner.operators)
+        graph.opsets = ((None, self.opset), *([(FUNCTIONS, 1)] if calls else []))
         edit.add_operators(graph, inner.operators, 0)
         return Function(name, FUNCTIONS, None, taken, given, (), (), graph)
 

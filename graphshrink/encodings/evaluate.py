@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+import numpy as np
+
 from graphshrink.encodings.base import FUNCTIONS
 from graphshrink.encodings.rules import RULES, Results
 from graphshrink.errors import ModelError
@@ -91,9 +93,9 @@ class Evaluator:
         values, found = dict(known), dict[str, Array]()
         for operator in operators:
             inputs = [values[name] for name in operator.inputs if name in values]
-            constant = constant_of(operator)
-            if constant is not None and not isinstance(constant.data, StringData):
-                values.setdefault(operator.outputs[0], constant.array)
+            constant = _constant(operator)
+            if constant is not None:
+                values.setdefault(operator.outputs[0], constant)
             elif operator.inputs and len(inputs) == len(operator.inputs):
                 for name, array in zip(operator.outputs, self._compute(operator, inputs, depth) or (), strict=False):
                     if name in wanted:
@@ -131,12 +133,26 @@ class Evaluator:
 
     def _call(self, function: Function, inputs: list[Array], depth: int) -> Results | None:
         operators = [operator for _, operator in function.body.operators()]
-        possible = all(constant_of(operator) is not None or self.knows(operator) for operator in operators)
+        possible = all(_constant(operator) is not None or self.knows(operator) for operator in operators)
         if depth == _DEEPEST or not possible or len(inputs) != len(function.inputs):
             return None
         given = dict(zip(function.inputs, inputs, strict=True))
         found = self.run(operators, given, set(function.outputs), depth=depth + 1)
         return tuple(found[name] for name in function.outputs) if found.keys() >= set(function.outputs) else None
+
+
+def _constant(operator: Operator) -> Array | None:
+    """What a Constant operator holds, if that is a tensor or spelled out as integers."""
+    tensor = constant_of(operator)
+    if tensor is not None:
+        return None if isinstance(tensor.data, StringData) else tensor.array
+    if not operator.is_a("Constant"):
+        return None
+    many = operator.integers("value_ints")
+    if many is not None:
+        return np.array(many, np.int64)
+    one = operator.attributes["value_int"].value if "value_int" in operator.attributes else None
+    return np.array(one, np.int64) if isinstance(one, int) else None
 
 
 def _damaged(operator: Operator) -> str:

@@ -55,6 +55,18 @@ class Stream:
         """Bytes of all arrays."""
         return int(self.lanes.rows.nbytes + self.leaves.nbytes + self.lengths.nbytes + self.texts.nbytes)
 
+    @property
+    def meanings(self) -> int:
+        """How many symbols all bytes at all nodes of the tree stand for: the size of the largest table."""
+        leaf = self.leaves.astype(np.int64)
+        inner, ordinal = (np.cumsum(1 - leaf) * (1 - leaf)).reshape(-1, 2), (np.cumsum(leaf) * leaf).reshape(-1, 2)
+        symbols = self.lengths.astype(np.int64)[ordinal]
+        # Of one bit; then of two, four and eight: what the first half stands for, and the second from where that leads.
+        for _ in range(3):
+            symbols = (symbols[:, :, None] + symbols[inner]).reshape(len(symbols), -1)
+            inner = inner[inner].reshape(len(inner), -1)
+        return int(symbols.sum())
+
     def decode(self) -> Labels:
         """(n,) the symbols."""
         phrases = from_lanes(self.lanes, self.leaves)

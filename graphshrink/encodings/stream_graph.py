@@ -29,7 +29,7 @@ def emit_stream(builder: Builder, stream: Stream, entries: str, shape: tuple[int
     """
     arrays = (stream.lanes.rows, stream.leaves, stream.lengths, stream.texts)
     held = [builder.constant(array) for array in arrays]
-    sizes = builder.constant(np.array([stream.lanes.used, stream.n], np.int64))
+    sizes = builder.constant(np.array([stream.lanes.used, stream.n, stream.meanings + 1], np.int64))
     inputs = (*held, entries, sizes, builder.shared_constant(np.array(shape, np.int64)))
     (name,) = builder.call(f"h{stream.width}", partial(_decode, stream.width), inputs, outputs=1)
     return builder.finish(output, mark) if output else name
@@ -37,18 +37,18 @@ def emit_stream(builder: Builder, stream: Stream, entries: str, shape: tuple[int
 
 def _decode(width: int, builder: Builder, *inputs: str) -> tuple[str, ...]:
     codes, leaves, lengths, texts, entries, sizes, shape = inputs
-    rows, begins, counts, following = builder.call("t", _tables, (leaves, lengths, texts, entries), outputs=4)
-    used, n = builder.split(sizes, 2, axis=0)
+    used, n, total = builder.split(sizes, 3, axis=0)
+    tree = (leaves, lengths, texts, entries, total)
+    rows, begins, counts, following = builder.call("t", _tables, tree, outputs=4)
     (meanings,) = builder.call(f"s{width}", partial(_steps, width), (codes, following, used), outputs=1)
     (places,) = builder.call("e", _runs, (meanings, begins, counts, n), outputs=1)
-    return (builder.op("Reshape", builder.op("Gather", rows, places, axis=0), shape),)
+    return (builder.op("Reshape", builder.op("Gather", rows, places), shape),)
 
 
-def _tables(builder: Builder, leaves: str, lengths: str, texts: str, entries: str) -> tuple[str, ...]:
+def _tables(builder: Builder, leaves: str, lengths: str, texts: str, entries: str, total: str) -> tuple[str, ...]:
     """What each byte means at each node: rows of entries, where they begin, how many they are; and the node after."""
-    one, axis = builder.scalar(1, np.int32), builder.scalar(0)
-    leaf = builder.op("Cast", leaves, to=T.INT32)
-    inner = builder.op("Sub", one, leaf)
+    axis, leaf = builder.scalar(0), builder.op("Cast", leaves, to=T.INT32)
+    inner = builder.op("Sub", builder.scalar(1, np.int32), leaf)
     node = builder.op("Mul", builder.op("CumSum", inner, axis), inner)
     ended = builder.op("Mul", builder.op("CumSum", leaf, axis), leaf)
     node, ended = builder.reshape(node, (-1, 2)), builder.reshape(ended, (-1, 2, 1))
@@ -57,51 +57,42 @@ def _tables(builder: Builder, leaves: str, lengths: str, texts: str, entries: st
         node, ended = builder.call("d", _doubled, (node, ended, joined), outputs=2)
     following = builder.reshape(builder.op("Mul", node, builder.scalar(256, np.int32)), (-1,))
     length = builder.op("Cast", lengths, to=T.INT32)
-    counts = builder.sum(builder.op("Gather", length, ended, axis=0), axis=2)
+    counts = builder.sum(builder.op("Gather", length, ended), axis=2)
     counts = builder.reshape(counts, (-1,))
-    total = builder.op("Add", builder.sum(counts, axis=0), one)  # one more, for what ends nowhere
-    (places,) = builder.call(
-        "e",
-        _runs,
-        (
-            builder.reshape(ended, (-1,)),
-            builder.op("CumSum", length, axis, exclusive=1),
-            length,
-            builder.op("Cast", total, to=T.INT64),
-        ),
-        outputs=1,
-    )
-    spelled = builder.op("Gather", entries, builder.op("Cast", texts, to=T.INT32), axis=0)
+    begin = builder.op("CumSum", length, axis, exclusive=1)
+    (places,) = builder.call("e", _runs, (builder.reshape(ended, (-1,)), begin, length, total), outputs=1)
+    spelled = builder.op("Gather", entries, builder.op("Cast", texts, to=T.INT32))
     begins = builder.op("CumSum", counts, axis, exclusive=1)
-    return builder.op("Gather", spelled, places, axis=0), begins, counts, following
+    return builder.op("Gather", spelled, places), begins, counts, following
 
 
 def _doubled(builder: Builder, node: str, ended: str, joined: str) -> tuple[str, ...]:
     """From what w bits mean at each node, (nodes, 2^w) and (nodes, 2^w, w), to what 2w bits mean."""
-    second = builder.op("Gather", ended, node, axis=0)
+    second = builder.op("Gather", ended, node)
     first = builder.reshape(ended, (0, 0, 1, -1))
-    nowhere = builder.op("Mul", second, builder.scalar(0, np.int32))
+    nowhere = builder.op("Sub", second, second)
     both = builder.op("Concat", builder.op("Add", first, nowhere), second, axis=3)
-    return builder.reshape(builder.op("Gather", node, node, axis=0), (0, -1)), builder.op("Reshape", both, joined)
+    return builder.reshape(builder.op("Gather", node, node), (0, -1)), builder.op("Reshape", both, joined)
 
 
 def _steps(width: int, builder: Builder, codes: str, following: str, used: str) -> tuple[str, ...]:
     """The meanings (node * 256 + byte) of all bytes, as one vector."""
-    pieces = builder.split(builder.op("Cast", codes, to=T.INT32), width, axis=1)
-    read: list[str] = []
-    for start in range(0, width, _STEP):
-        state = builder.op("Gather", following, read[-1], axis=0) if read else builder.scalar(0, np.int32)
-        inputs = (state, following, *pieces[start : start + _STEP])
-        read += builder.call("g", _eight_steps, inputs, outputs=_STEP)
+    read, last = list[str](), ""
+    for piece in builder.split(codes, width // _STEP, axis=1):
+        state = builder.op("Gather", following, last) if last else builder.scalar(0, np.int32)
+        some, last = builder.call("g", _eight_steps, (state, following, piece), outputs=2)
+        read.append(some)
     flat = builder.reshape(builder.op("Concat", *read, axis=1), (-1,))
     return (builder.op("Slice", flat, builder.shared_constant(np.array([0], np.int64)), used),)
 
 
-def _eight_steps(builder: Builder, state: str, following: str, *pieces: str) -> tuple[str, ...]:
-    read = [builder.op("Add", state, pieces[0])]
-    for piece in pieces[1:]:
-        read.append(builder.op("Add", builder.op("Gather", following, read[-1], axis=0), piece))
-    return tuple(read)
+def _eight_steps(builder: Builder, state: str, following: str, piece: str) -> tuple[str, ...]:
+    """The meanings of eight bytes of each lane, and that of the last."""
+    first, *others = builder.split(builder.op("Cast", piece, to=T.INT32), _STEP, axis=1)
+    read = [builder.op("Add", state, first)]
+    for byte in others:
+        read.append(builder.op("Add", builder.op("Gather", following, read[-1]), byte))
+    return builder.op("Concat", *read, axis=1), read[-1]
 
 
 def _runs(builder: Builder, items: str, begins: str, counts: str, n: str) -> tuple[str, ...]:
@@ -114,8 +105,8 @@ def _runs(builder: Builder, items: str, begins: str, counts: str, n: str) -> tup
     adding = builder.opset >= _ADDING
     if not adding:
         items = _without_empty(builder, items, counts)
-    count = builder.op("Gather", counts, items, axis=0)
-    begin = builder.op("Gather", begins, items, axis=0)
+    count = builder.op("Gather", counts, items)
+    begin = builder.op("Gather", begins, items)
     ends = builder.op("Add", begin, count)
     before = builder.op("Pad", ends, builder.shared_constant(np.array([1, -1], np.int64)), one)
     jump = builder.op("Sub", begin, before)
@@ -131,7 +122,7 @@ def _runs(builder: Builder, items: str, begins: str, counts: str, n: str) -> tup
 def _without_empty(builder: Builder, items: str, counts: str) -> str:
     """Those items that have numbers."""
     axis, zero = builder.scalar(0), builder.shared_constant(np.array([0], np.int64))
-    count = builder.op("Gather", counts, items, axis=0)
+    count = builder.op("Gather", counts, items)
     kept = builder.op("Less", builder.scalar(0, np.int32), count)
     each = builder.op("Cast", kept, to=T.INT32)
     total = builder.sum(each, axis=0)
