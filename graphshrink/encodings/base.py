@@ -34,7 +34,10 @@ FUNCTIONS: Final = "gs"
 class Encoded(Protocol):
     """A tensor in encoded form."""
 
-    encoding: ClassVar[str]
+    @property
+    def encoding(self) -> str:
+        """Name of the encoding."""
+        ...
 
     @property
     def tables(self) -> Hashable:
@@ -196,10 +199,9 @@ class Builder:
         edit.add_operators(graph, inner.operators, 0)
         return Function(name, FUNCTIONS, None, taken, given, (), (), graph)
 
-    def finish(self, output: str, mark: str) -> str:
-        """Make the operator added last the marked one, with the weight as its output; returns that name."""
+    def finish(self, output: str, mark: str) -> None:
+        """Make the operator added last the marked one, with the weight as its output."""
         self.operators[-1] = replace(self.operators[-1], outputs=(output,), name=self._mark(mark))
-        return output
 
     def describe(self, doc: str | None, metadata: Metadata) -> None:
         """Let the operator added last, the marked one, carry what the file says of the weight."""
@@ -219,6 +221,13 @@ class Builder:
         one = self.shared_constant(np.array([1], np.int64))
         zero = self.shared_constant(np.array([0], np.int64))
         return self.op("Slice", value, zero, self.shared_constant(np.array([count], np.int64)), one)
+
+    def first(self, value: str, count: int) -> str:
+        """The first `count` elements of a vector; from opset 10."""
+        return self.op("Slice", value, self._vector(0), self._vector(count))
+
+    def _vector(self, value: int) -> str:
+        return self.shared_constant(np.array([value], np.int64))
 
     def split(self, value: str, parts: int, axis: int) -> tuple[str, ...]:
         """Equal parts along an axis."""

@@ -12,6 +12,7 @@ from graphshrink.encodings.base import Builder, Encoded, Encoding, FreshNames
 from graphshrink.encodings.codebook import Codebook
 from graphshrink.encodings.huffman import Huffman
 from graphshrink.encodings.size import function_bytes, tensor_bytes, total_bytes
+from graphshrink.encodings.sparse import Sparse
 from graphshrink.errors import UsageError
 from graphshrink.ir.graph import Function
 from graphshrink.ir.tensor import ELEM_TYPES, T
@@ -20,7 +21,7 @@ from graphshrink.ir.weight import Weight
 
 Policy: TypeAlias = Literal["plain", "fast", "small"]
 
-ENCODINGS: Final[tuple[Encoding, ...]] = (Codebook(), Huffman())
+ENCODINGS: Final[tuple[Encoding, ...]] = (Codebook(), Huffman(), Sparse())
 """Every way to store a weight other than plain."""
 
 # The encodings that each policy may use: `fast` those that cost little at load, `small` all.

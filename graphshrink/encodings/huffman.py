@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from graphshrink.encodings.base import Builder
+from graphshrink.encodings.chunks import ChunkedEncoded, Part, by_chunks
 from graphshrink.encodings.codebook import bits_of, distinct, labels_of
 from graphshrink.encodings.stream import Stream, stream_of
 from graphshrink.encodings.stream_graph import MIN_OPSET, emit_stream
@@ -24,14 +25,10 @@ class HuffmanEncoded:
     """A tensor as a stream of symbols, and the value of each."""
 
     encoding: ClassVar[str] = "huffman"
+    tables: ClassVar[str] = "stream"  # whatever consists of streams shares the functions that decode them
     shape: tuple[int, ...]
     entries: Array
     stream: Stream
-
-    @property
-    def tables(self) -> tuple[str, int]:
-        """Streams of equal lanes share the functions that decode them."""
-        return ("stream", self.stream.width)
 
     def decode(self) -> Array:
         """The tensor, bit for bit."""
@@ -39,8 +36,12 @@ class HuffmanEncoded:
 
     def emit(self, builder: Builder, output: str) -> None:
         """The stream's operators."""
-        entries = builder.constant(self.entries)
-        emit_stream(builder, self.stream, entries, self.shape, output, self.encoding)
+        self.compute(builder)
+        builder.finish(output, self.encoding)
+
+    def compute(self, builder: Builder) -> str:
+        """Add what computes the tensor, under a fresh name."""
+        return emit_stream(builder, self.stream, builder.constant(self.entries), self.shape)
 
 
 class Huffman:
@@ -49,13 +50,16 @@ class Huffman:
     name: ClassVar[str] = "huffman"
     min_opset: ClassVar[int] = MIN_OPSET
 
-    def encode(self, array: Array) -> HuffmanEncoded | None:
+    def encode(self, array: Array) -> Part | ChunkedEncoded | None:
         """None where the values are too many, or the tensor too small to gain."""
-        if array.size < _LEAST:
-            return None
-        bits = bits_of(array)
-        book = distinct(bits)
-        if book is None or len(book) < 2:
-            return None
-        stream = stream_of(labels_of(bits, book), len(book))
-        return HuffmanEncoded(array.shape, book.view(array.dtype), stream) if stream.nbytes < array.nbytes else None
+        return None if array.size < _LEAST else by_chunks(array, huffman)
+
+
+def huffman(array: Array) -> HuffmanEncoded | None:
+    """A tensor of at least two elements, or None where it has one value or more than 256, or nothing is gained."""
+    bits = bits_of(array)
+    book = distinct(bits)
+    if book is None or len(book) < 2:
+        return None
+    stream = stream_of(labels_of(bits, book), len(book))
+    return HuffmanEncoded(array.shape, book.view(array.dtype), stream) if stream.nbytes < array.nbytes else None

@@ -58,6 +58,7 @@ _CASTS: Final = {
     (np.dtype(bool), T.INT32),
     (_INT32, T.INT64),
 }
+_FILLED: Final = (T.INT32, T.FLOAT16, T.FLOAT, T.DOUBLE)
 _TYPES: Final[Mapping[int, np.dtype[Any]]] = {T.INT32: _INT32, T.INT64: _INT64}
 
 
@@ -72,9 +73,9 @@ def _concat(operator: Operator, inputs: list[Array]) -> Results | None:
 
 def _constant_of_shape(operator: Operator, inputs: list[Array]) -> Results | None:
     value = operator.attributes["value"].value if "value" in operator.attributes else None
-    if not isinstance(value, Tensor) or value.dims != (1,) or value.elem_type != T.INT32 or not _indices(inputs[0]):
+    if not isinstance(value, Tensor) or value.dims != (1,) or value.elem_type not in _FILLED or not _indices(inputs[0]):
         return None
-    return (np.full(tuple(map(int, inputs[0])), value.array[0], np.int32),)
+    return (np.full(tuple(map(int, inputs[0])), value.array[0], value.array.dtype),)
 
 
 def _cumsum(operator: Operator, inputs: list[Array]) -> Results | None:
@@ -191,7 +192,7 @@ def _gathered(operator: Operator, inputs: list[Array]) -> int:
 
 
 def _shaped(operator: Operator, inputs: list[Array]) -> int:
-    return 4 * math.prod(map(int, inputs[0].reshape(-1)))
+    return 8 * math.prod(map(int, inputs[0].reshape(-1)))
 
 
 RULES: Final[Mapping[str, Rule]] = {

@@ -16,23 +16,21 @@ _ADDING: Final = 16  # ScatterElements can add
 _STEP: Final = 8  # bytes that one call of a function reads
 
 
-def emit_stream(builder: Builder, stream: Stream, entries: str, shape: tuple[int, ...], output: str, mark: str) -> str:
-    """Add what computes rows of a table, one for each symbol.
+def emit_stream(builder: Builder, stream: Stream, entries: str, shape: tuple[int, ...]) -> str:
+    """Add what computes the entry of each symbol; returns the name of the result.
 
     Args:
         builder: where to.
         stream: n symbols.
-        entries: name of a table (symbols, ...).
-        shape: of the result.
-        output: its name; a fresh one if empty.
-        mark: the name of the encoding if the result is a weight; empty if not.
+        entries: name of a table (symbols,).
+        shape: of the result, which has n elements.
     """
     arrays = (stream.lanes.rows, stream.leaves, stream.lengths, stream.texts)
     held = [builder.constant(array) for array in arrays]
     sizes = builder.constant(np.array([stream.lanes.used, stream.n, stream.meanings + 1], np.int64))
     inputs = (*held, entries, sizes, builder.shared_constant(np.array(shape, np.int64)))
     (name,) = builder.call(f"h{stream.width}", partial(_decode, stream.width), inputs, outputs=1)
-    return builder.finish(output, mark) if output else name
+    return name
 
 
 def _decode(width: int, builder: Builder, *inputs: str) -> tuple[str, ...]:

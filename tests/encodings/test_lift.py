@@ -325,7 +325,7 @@ def test_growth_by_many_weights_is_refused() -> None:
 
 
 def test_growth_by_many_steps_is_refused() -> None:
-    nodes = [helper.make_node("Transpose", [f"v{i}"], [f"v{i + 1}"], perm=[1, 0]) for i in range(2000)]
+    nodes = [helper.make_node("Transpose", [f"v{i}"], [f"v{i + 1}"], perm=[1, 0]) for i in range(20_000)]
     nodes[-1].name = "gs:codebook/gs1"
     with pytest.raises(ModelError, match="absurdly large"):
         load(nodes_only(nodes, v0=np.zeros((300, 300), np.float32)))
