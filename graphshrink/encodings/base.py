@@ -224,9 +224,10 @@ class Builder:
 
     def first(self, value: str, count: int) -> str:
         """The first `count` elements of a vector; from opset 10."""
-        return self.op("Slice", value, self._vector(0), self._vector(count))
+        return self.op("Slice", value, self.vector(0), self.vector(count))
 
-    def _vector(self, value: int) -> str:
+    def vector(self, value: int) -> str:
+        """A shared constant with one element."""
         return self.shared_constant(np.array([value], np.int64))
 
     def split(self, value: str, parts: int, axis: int) -> tuple[str, ...]:

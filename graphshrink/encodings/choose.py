@@ -27,6 +27,9 @@ ENCODINGS: Final[tuple[Encoding, ...]] = (Codebook(), Huffman(), Sparse())
 # The encodings that each policy may use: `fast` those that cost little at load, `small` all.
 _POLICIES: Final[Mapping[Policy, tuple[Encoding, ...]]] = {"plain": (), "fast": (Codebook(),), "small": ENCODINGS}
 
+MOST_GROWTH: Final = 200
+"""How many times as large as what it is stored in a weight may be; what is read may grow a little more (`evaluate`)."""
+
 _NAMES: Final = 60  # more than any decode subgraph needs where functions may be called
 
 # Element types that can be encoded, with the opset since when operators that move data take them.
@@ -149,7 +152,9 @@ class Chooser:
             trial = self._trial(weights)
             plan = Plan(weight, encoded, 0)
             plan.emit(trial)
-            plans.append(replace(plan, saves=plain - own_bytes(trial)))
+            size = own_bytes(trial)
+            if weight.tensor.nbytes <= MOST_GROWTH * size:  # a reader could not tell it from a bomb
+                plans.append(replace(plan, saves=plain - size))
         return sorted((plan for plan in plans if plan.saves > 0), key=lambda plan: -plan.saves)
 
     def _drop_groups(self, weights: int) -> None:

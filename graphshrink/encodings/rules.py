@@ -91,13 +91,6 @@ def _gather(operator: Operator, inputs: list[Array]) -> Results | None:
     return (np.take(inputs[0], inputs[1], axis=operator.integer("axis", 0)),)
 
 
-def _pad(operator: Operator, inputs: list[Array]) -> Results | None:
-    """Shifts a vector by one place, with a value for the first."""
-    if len(inputs) != 3 or inputs[0].ndim != 1 or not _indices(inputs[1]) or inputs[1].tolist() != [1, -1]:
-        return None
-    return (np.concatenate((inputs[2].reshape(1), inputs[0][:-1])),)
-
-
 def _reduce_sum(operator: Operator, inputs: list[Array]) -> Results | None:
     axes = operator.integers("axes") or tuple(map(int, inputs[1].reshape(-1)[:2] if len(inputs) == 2 else ()))
     if len(axes) != 1 or inputs[0].dtype != _INT32:
@@ -137,7 +130,8 @@ def _slice(operator: Operator, inputs: list[Array]) -> Results | None:
     stated = (operator.integers(name) or () for name in ("starts", "ends", "axes"))
     starts, ends, *rest = (tuple(map(int, part)) for part in inputs[1:]) if len(inputs) > 1 else stated
     axes = rest[0] if rest else tuple(range(len(starts)))
-    if not len(starts) == len(ends) == len(axes) or min((*starts, *ends, *axes), default=-1) < 0 or len(rest) > 1:
+    sensible = min((*starts, *axes), default=-1) >= 0 and min(ends, default=-2) >= -1 and len(rest) < 2
+    if not sensible or not len(starts) == len(ends) == len(axes):
         return None
     cut = [slice(None)] * inputs[0].ndim
     for axis, start, end in zip(axes, starts, ends, strict=True):
@@ -204,7 +198,6 @@ RULES: Final[Mapping[str, Rule]] = {
     "Gather": Rule(_gather, _gathered),
     "Less": Rule(_less, _broadcast),
     "Mul": _arithmetic(np.multiply),
-    "Pad": Rule(_pad, _the_same),
     "ReduceSum": Rule(_reduce_sum, _the_same),
     "Reshape": Rule(_reshape, _nothing),
     "ScatterElements": Rule(_scatter, _the_same),
