@@ -53,7 +53,9 @@ class Flags:
     require_faster: Annotated[
         bool, Parameter(negative="", help="Measure latency; exit with 4 when the result is slower.")
     ] = False
-    encoding: Annotated[str, Parameter(help="How weights are stored: plain, fast or small (today as fast).")] = "fast"
+    encoding: Annotated[
+        str, Parameter(help="How weights are stored: plain, fast, small (today as fast) or quantised.")
+    ] = "fast"
     include: Annotated[
         tuple[str, ...], Parameter(help="Only weights, operators or types that match this pattern.", **_LIST)
     ] = ()

@@ -59,7 +59,7 @@ def compile(
             `graphshrink.passing.scoring`.
         max_drop: how far the score may fall; needs `metric`.
         require_faster: measure latency, and say in `missed` when the result is slower than the original.
-        encoding: how weights are stored: "plain", "fast" or "small".
+        encoding: how weights are stored: "plain", "fast", "small" or "quantised".
         include: glob patterns over weights, and names and types of the operators that use them; empty for all.
         exclude: likewise, what to leave alone.
         seed: of every random choice.

@@ -10,6 +10,8 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from graphshrink.encodings.base import Builder, Encoded, Encoding, FreshNames, fresh_names
 from graphshrink.encodings.codebook import Codebook
+from graphshrink.encodings.grid import Grid
+from graphshrink.encodings.quantised import quantise
 from graphshrink.encodings.size import tensor_bytes, total_bytes
 from graphshrink.errors import UsageError
 from graphshrink.ir import edit
@@ -18,13 +20,19 @@ from graphshrink.ir.tensor import ELEM_TYPES, T, Tensor
 from graphshrink.ir.types import Array
 from graphshrink.ir.weight import Weight
 
-Policy: TypeAlias = Literal["plain", "fast", "small"]
+Policy: TypeAlias = Literal["plain", "fast", "small", "quantised"]
 
-ENCODINGS: Final[tuple[Encoding, ...]] = (Codebook(),)
-"""Every way to store a weight other than plain."""
+ENCODINGS: Final[tuple[Encoding, ...]] = (Codebook(), Grid())
+"""Every way to store a weight other than plain and quantised, which depends on what uses the weight."""
 
-# The encodings that each policy may use: `fast` those that cost little at load, `small` all.
-_POLICIES: Final[Mapping[Policy, tuple[Encoding, ...]]] = {"plain": (), "fast": ENCODINGS, "small": ENCODINGS}
+# The encodings that each policy may use: `fast` those that cost little at load, `small` all, `quantised` those of `fast`
+# where a weight has no quantised form.
+_POLICIES: Final[Mapping[Policy, tuple[Encoding, ...]]] = {
+    "plain": (),
+    "fast": ENCODINGS,
+    "small": ENCODINGS,
+    "quantised": ENCODINGS,
+}
 
 _NAMES: Final = 60  # more than any decode subgraph needs
 
@@ -156,7 +164,8 @@ def _encode_scope(
 def _plans(chosen: Sequence[Weight], policy: Policy, builder: Builder, extra: Sequence[Encoding]) -> list[_Plan]:
     plans: list[_Plan] = []
     for weight in chosen:
-        encoded = best_encoding(weight.array, policy, builder.opset, extra)
+        encoded = quantise(weight, builder.opset) if policy == "quantised" else None
+        encoded = encoded or best_encoding(weight.array, policy, builder.opset, extra)
         if encoded is not None:
             plan = _Plan(weight, encoded, 0)
             trial = _trial(builder, len(chosen))

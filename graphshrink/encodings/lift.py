@@ -11,16 +11,17 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
 from graphshrink.encodings.base import MARK
+from graphshrink.encodings.quantised import dequantised
 from graphshrink.errors import ModelError
 from graphshrink.ir import edit
 from graphshrink.ir.graph import Graph, constant_of
 from graphshrink.ir.operator import Attribute, AttributeType, Operator
-from graphshrink.ir.tensor import StringData, T, Tensor, tensor_of
+from graphshrink.ir.tensor import DTYPES, StringData, T, Tensor, tensor_of
 from graphshrink.ir.types import Array
 
 # Bytes computed, intermediate ones included, for each byte stored: far above any encoding, far below a bomb.
@@ -215,10 +216,45 @@ def _added(operator: Operator, inputs: list[Array]) -> int:
     return math.prod(shape) * inputs[0].itemsize
 
 
+# What decode subgraphs cast to, and from which types.
+_CASTS: Final[Mapping[int, tuple[type[np.integer[Any]], ...]]] = {
+    T.INT32: (np.uint8,),
+    T.FLOAT16: (np.int8, np.uint8),
+    T.FLOAT: (np.int8, np.uint8),
+    T.DOUBLE: (np.int8, np.uint8),
+}
+
+
 def _cast(operator: Operator, inputs: list[Array]) -> Array | None:
-    if operator.integer("to", 0) != T.INT32 or inputs[0].dtype != np.uint8:
+    to = operator.integer("to", 0)
+    if inputs[0].dtype not in _CASTS.get(to, ()):
         return None
-    return inputs[0].astype(np.int32)
+    return inputs[0].astype(DTYPES[to])
+
+
+def _cast_bytes(operator: Operator, inputs: list[Array]) -> int:
+    to = operator.integer("to", 0)
+    return DTYPES[to].itemsize * inputs[0].size if to in _CASTS else 0
+
+
+def _dequantize(operator: Operator, inputs: list[Array]) -> Array | None:
+    codes, scale, *zero = inputs
+    axis, block = operator.integer("axis", 1), operator.integer("block_size", 0)
+    if not {"axis", "block_size"} >= operator.attributes.keys() or len(zero) > 1 or block < 0:
+        return None
+    if codes.dtype not in (np.int8, DTYPES[T.INT4]) or scale.dtype != np.float32:
+        return None
+    if any((part.dtype, part.shape) != (codes.dtype, scale.shape) for part in zero):
+        return None
+    if scale.ndim and not (0 <= axis < codes.ndim and scale.shape == _scale_shape(codes.shape, axis, block)):
+        return None
+    return dequantised(codes, scale, zero[0] if zero else None, axis, block if scale.ndim else 0)
+
+
+def _scale_shape(shape: tuple[int, ...], axis: int, block: int) -> tuple[int, ...]:
+    if not block:
+        return (shape[axis],)
+    return (*shape[:axis], -(-shape[axis] // block), *shape[axis + 1 :])
 
 
 def _gather(operator: Operator, inputs: list[Array]) -> Array | None:
@@ -258,6 +294,15 @@ def _transpose(operator: Operator, inputs: list[Array]) -> Array | None:
     return None if order is None else np.ascontiguousarray(inputs[0].transpose(order))
 
 
+def _multiply(operator: Operator, inputs: list[Array]) -> Array | None:
+    steps, scale = inputs
+    floats = (np.float16, np.float32, np.float64)
+    if steps.dtype != scale.dtype or steps.dtype not in floats or np.broadcast(steps, scale).shape != steps.shape:
+        return None
+    product: Array = steps * scale
+    return product
+
+
 def _nothing(operator: Operator, inputs: list[Array]) -> int:
     return 0
 
@@ -266,14 +311,16 @@ def _the_same(operator: Operator, inputs: list[Array]) -> int:
     return inputs[0].nbytes
 
 
-def _four_bytes_each(operator: Operator, inputs: list[Array]) -> int:
-    return 4 * inputs[0].size
+def _dequantized(operator: Operator, inputs: list[Array]) -> int:
+    return 3 * 4 * inputs[0].size  # with the steps, and the scale repeated
 
 
 _RULES: Final[Mapping[str, _Rule]] = {
     "Add": _Rule(_add, _added),
-    "Cast": _Rule(_cast, _four_bytes_each),
+    "Cast": _Rule(_cast, _cast_bytes),
+    "DequantizeLinear": _Rule(_dequantize, _dequantized),
     "Gather": _Rule(_gather, _gathered),
+    "Mul": _Rule(_multiply, _the_same),
     "Reshape": _Rule(_reshape, _nothing),
     "Slice": _Rule(_slice, _nothing),
     "Transpose": _Rule(_transpose, _the_same),

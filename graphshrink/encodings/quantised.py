@@ -1,0 +1,183 @@
+"""Quantised: uniform grids as int8 or int4 behind a DequantizeLinear that ONNX Runtime fuses into its consumer.
+
+    codes, scale, [zero points] ─▶ DequantizeLinear ─▶ [Transpose] "gs:quantised/gs7" ─▶ weight
+
+ONNX Runtime keeps such a weight packed in memory and multiplies by it with kernels of few bits (MatMulNBits), which
+round what they multiply it with to 8 bits as well: outputs then differ by about 0.6 % of their norm for each such
+operator from those without optimisations, where the weight is decoded bit for bit. Behind every other operator it
+would be decoded anew at every run; so only the consumers of `_KERNELS` get this form, which were measured.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from graphshrink.encodings.base import Builder
+from graphshrink.encodings.uniform import Grid, find_grid
+from graphshrink.ir.tensor import T
+from graphshrink.ir.types import Array
+from graphshrink.ir.weight import Weight
+
+
+class Kernel(NamedTuple):
+    """A form of DequantizeLinear, and the weights for which it measures no slower than plain.
+
+    Attributes:
+        opset: since when it exists.
+        ir_version: since when its types exist.
+        bits: of a code.
+        block: how many neighbouring inputs repeat a channel's scale; 0: a scale is stored once for its channel.
+        inputs, outputs: the least the weight must have.
+    """
+
+    opset: int
+    ir_version: int
+    bits: int
+    block: int
+    inputs: int
+    outputs: int
+
+
+# Measured by benchmarks/quantised.py in ONNX Runtime 1.32 on one thread, for 1 to 256 rows of input, where the worst
+# counts. Blocks of 128 run faster than a scale for each channel, of which ONNX Runtime makes blocks of 32.
+# Conv, ConvTranspose, LSTM (1.1 to 4 x plain) and Gather (10 to 900 x) have no such kernel; nor have 4 bits in blocks
+# of 32 (up to 1.3 x) and small weights, of which a run is mostly the rounding of its input.
+_DENSE: Final = (
+    Kernel(opset=21, ir_version=10, bits=4, block=128, inputs=512, outputs=256),
+    Kernel(opset=21, ir_version=10, bits=8, block=128, inputs=512, outputs=256),
+    Kernel(opset=13, ir_version=3, bits=8, block=0, inputs=512, outputs=512),
+)
+_KERNELS: Final[Mapping[str, tuple[Kernel, ...]]] = {"MatMul": _DENSE, "Gemm": _DENSE}
+
+_CODES: Final[Mapping[int, np.dtype[Any]]] = {4: np.dtype(ml_dtypes.int4), 8: np.dtype(np.int8)}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QuantisedEncoded:
+    """A matrix in quantised form.
+
+    Attributes:
+        codes: (inputs, outputs) int8 or int4.
+        scale: float32, for each channel (outputs,), each block (blocks, outputs), or for all ().
+        zero: zero points in the shape of the scale and the type of the codes, or None.
+        block: inputs in a block, or 0.
+        transposed: whether the weight itself is (outputs, inputs).
+    """
+
+    encoding: ClassVar[str] = "quantised"
+    codes: Array
+    scale: Array
+    zero: Array | None
+    block: int
+    transposed: bool
+
+    @property
+    def tables(self) -> Hashable:
+        """None are shared."""
+        return ()
+
+    def decode(self) -> Array:
+        """The tensor, bit for bit."""
+        decoded = dequantised(self.codes, self.scale, self.zero, 0 if self.block else 1, self.block)
+        return np.ascontiguousarray(decoded.T) if self.transposed else decoded
+
+    def emit(self, builder: Builder, output: str) -> None:
+        """Codes -> DequantizeLinear -> [Transpose] -> the tensor; see docs/format.md."""
+        inputs = [part for part in (self.codes, self.scale, self.zero) if part is not None]
+        attributes = {"axis": 0 if self.block else 1} if self.scale.ndim else {}
+        attributes |= {"block_size": self.block} if self.block else {}
+        builder.op("DequantizeLinear", *map(builder.constant, inputs), **attributes)
+        if self.transposed:
+            builder.op("Transpose", builder.operators[-1].outputs[0], perm=(1, 0))
+        builder.finish(output, self.encoding)
+
+
+def dequantised(codes: Array, scale: Array, zero: Array | None, axis: int, block: int) -> Array:
+    """What DequantizeLinear computes for a scalar scale, one for each index along an axis, or one for each block.
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+
+    def spread(values: Array) -> Array:
+        if block:
+            return np.repeat(values, block, axis)[(slice(None),) * axis + (slice(codes.shape[axis]),)]
+        return values.reshape((-1,) + (1,) * (codes.ndim - axis - 1)) if values.ndim else values
+
+    steps = codes.astype(np.int32)
+    if zero is not None:
+        steps -= spread(zero.astype(np.int32))
+    decoded: Array = steps.astype(np.float32)
+    decoded *= spread(scale)
+    return decoded
+
+
+def quantise(weight: Weight, opset: int) -> QuantisedEncoded | None:
+    """The quantised form of a weight, where it lies on a uniform grid and its one consumer has a kernel for it."""
+    outputs = _outputs_axis(weight)
+    if outputs is None:
+        return None
+    header = weight.graph.header
+    ir_version = 0 if header is None else header.ir_version or 0
+    fitting = [
+        kernel
+        for kernel in _KERNELS[weight.operator_types[0]]
+        if opset >= kernel.opset and ir_version >= kernel.ir_version
+        and weight.tensor.dims[1 - outputs] >= kernel.inputs and weight.tensor.dims[outputs] >= kernel.outputs
+    ]  # fmt: skip
+    grid = find_grid(weight.array, (outputs,)) if fitting else None
+    return None if grid is None else _first_that_fits(grid, outputs, fitting)
+
+
+def _outputs_axis(weight: Weight) -> int | None:
+    """Which axis of a matrix numbers output channels, where one operator of the main graph with kernels uses it."""
+    if len(weight.uses) != 1 or len(weight.tensor.dims) != 2 or weight.tensor.elem_type != T.FLOAT:
+        return None
+    [use] = weight.uses
+    main = use.graph is weight.graph and weight.graph.header is not None
+    if not main or use.via or use.index != 1 or not use.operator.is_a(*_KERNELS):
+        return None
+    operator = use.operator
+    if operator.op_type == "MatMul":
+        return 1
+    if {"alpha", "beta"} & operator.attributes.keys() and not _unscaled(operator.attributes):
+        return None
+    return None if operator.integer("transA", 0) else int(not operator.integer("transB", 0))
+
+
+def _unscaled(attributes: Mapping[str, Any]) -> bool:
+    return all(attributes[name].value == 1.0 for name in ("alpha", "beta") if name in attributes)
+
+
+def _first_that_fits(grid: Grid, outputs: int, kernels: Sequence[Kernel]) -> QuantisedEncoded | None:
+    low, high = grid.extremes()
+    for kernel in kernels:
+        zero = _zero_points(low, high, kernel.bits)
+        if zero is not None:
+            return _encoded(grid, outputs, kernel, zero)
+    return None
+
+
+def _zero_points(low: Array, high: Array, bits: int) -> Array | None:
+    """For each channel, what is added to its steps so that they fit, 0 if it can be; None where nothing does."""
+    least, most = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    zero: Array = np.clip(0, least - low.astype(np.int32), most - high.astype(np.int32))
+    fits = (zero >= least) & (zero <= most) & (low + zero >= least) & (high + zero <= most)
+    return zero if fits.all() else None
+
+
+def _encoded(grid: Grid, outputs: int, kernel: Kernel, zero: Array) -> QuantisedEncoded:
+    dtype = _CODES[kernel.bits]
+    transposed = outputs == 0
+    steps, scale = grid.steps.T if transposed else grid.steps, grid.scale
+    codes = np.ascontiguousarray((steps + zero).astype(np.int8)).astype(dtype)
+    if kernel.block:
+        shape = (-(-steps.shape[0] // kernel.block), steps.shape[1])
+        scale, zero = np.broadcast_to(scale, shape).copy(), np.broadcast_to(zero, shape)
+    elif grid.axis is None:
+        scale, zero = scale.reshape(()), zero.reshape(())
+    points = zero.astype(np.int8).astype(dtype) if zero.any() else None
+    return QuantisedEncoded(codes, scale, points, kernel.block, transposed)
