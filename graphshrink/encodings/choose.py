@@ -25,8 +25,8 @@ Policy: TypeAlias = Literal["plain", "fast", "small", "quantised"]
 ENCODINGS: Final[tuple[Encoding, ...]] = (Codebook(), Grid())
 """Every way to store a weight other than plain and quantised, which depends on what uses the weight."""
 
-# The encodings that each policy may use: `fast` those that cost little at load, `small` all, `quantised` those of `fast`
-# where a weight has no quantised form.
+# The encodings that each policy may use: `fast` those that cost little at load, `small` all, `quantised` those of
+# `fast` where a weight has no quantised form.
 _POLICIES: Final[Mapping[Policy, tuple[Encoding, ...]]] = {
     "plain": (),
     "fast": ENCODINGS,
@@ -164,8 +164,8 @@ def _encode_scope(
 def _plans(chosen: Sequence[Weight], policy: Policy, builder: Builder, extra: Sequence[Encoding]) -> list[_Plan]:
     plans: list[_Plan] = []
     for weight in chosen:
-        encoded = quantise(weight, builder.opset) if policy == "quantised" else None
-        encoded = encoded or best_encoding(weight.array, policy, builder.opset, extra)
+        fused = quantise(weight, builder.opset) if policy == "quantised" else None
+        encoded = fused or best_encoding(weight.array, policy, builder.opset, extra)
         if encoded is not None:
             plan = _Plan(weight, encoded, 0)
             trial = _trial(builder, len(chosen))

@@ -15,6 +15,7 @@ import numpy as np
 from graphshrink.encodings.base import Builder
 from graphshrink.encodings.codebook import Codebook, CodebookEncoded
 from graphshrink.encodings.uniform import find_grid
+from graphshrink.ir.operator import Operator
 from graphshrink.ir.tensor import ELEM_TYPES
 from graphshrink.ir.types import Array
 
@@ -87,3 +88,12 @@ def _saves(few: CodebookEncoded, narrow: Array) -> bool:
     """Whether a codebook of the steps takes less room than a byte for each."""
     stored = sum(codes.nbytes for codes in few.codes) + few.entries.nbytes
     return few.entries.shape[1] <= _FEW and stored + _CODEBOOK_BYTES < narrow.nbytes
+
+
+def multiply(operator: Operator, inputs: list[Array]) -> Array | None:
+    """What a Mul computes, if it has the form that grids have: floats times a scale that broadcasts to their shape."""
+    steps, scale = inputs
+    if steps.dtype != scale.dtype or steps.dtype.kind != "f" or np.broadcast(steps, scale).shape != steps.shape:
+        return None
+    product: Array = steps * scale
+    return product

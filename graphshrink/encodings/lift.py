@@ -16,7 +16,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import numpy as np
 
 from graphshrink.encodings.base import MARK
-from graphshrink.encodings.quantised import dequantised
+from graphshrink.encodings.grid import multiply
+from graphshrink.encodings.quantised import dequantize_linear
 from graphshrink.errors import ModelError
 from graphshrink.ir import edit
 from graphshrink.ir.graph import Graph, constant_of
@@ -237,26 +238,6 @@ def _cast_bytes(operator: Operator, inputs: list[Array]) -> int:
     return DTYPES[to].itemsize * inputs[0].size if to in _CASTS else 0
 
 
-def _dequantize(operator: Operator, inputs: list[Array]) -> Array | None:
-    codes, scale, *zero = inputs
-    axis, block = operator.integer("axis", 1), operator.integer("block_size", 0)
-    if not {"axis", "block_size"} >= operator.attributes.keys() or len(zero) > 1 or block < 0:
-        return None
-    if codes.dtype not in (np.int8, DTYPES[T.INT4]) or scale.dtype != np.float32:
-        return None
-    if any((part.dtype, part.shape) != (codes.dtype, scale.shape) for part in zero):
-        return None
-    if scale.ndim and not (0 <= axis < codes.ndim and scale.shape == _scale_shape(codes.shape, axis, block)):
-        return None
-    return dequantised(codes, scale, zero[0] if zero else None, axis, block if scale.ndim else 0)
-
-
-def _scale_shape(shape: tuple[int, ...], axis: int, block: int) -> tuple[int, ...]:
-    if not block:
-        return (shape[axis],)
-    return (*shape[:axis], -(-shape[axis] // block), *shape[axis + 1 :])
-
-
 def _gather(operator: Operator, inputs: list[Array]) -> Array | None:
     if len(inputs) != 2 or inputs[1].dtype != np.int32:
         return None
@@ -294,15 +275,6 @@ def _transpose(operator: Operator, inputs: list[Array]) -> Array | None:
     return None if order is None else np.ascontiguousarray(inputs[0].transpose(order))
 
 
-def _multiply(operator: Operator, inputs: list[Array]) -> Array | None:
-    steps, scale = inputs
-    floats = (np.float16, np.float32, np.float64)
-    if steps.dtype != scale.dtype or steps.dtype not in floats or np.broadcast(steps, scale).shape != steps.shape:
-        return None
-    product: Array = steps * scale
-    return product
-
-
 def _nothing(operator: Operator, inputs: list[Array]) -> int:
     return 0
 
@@ -318,9 +290,9 @@ def _dequantized(operator: Operator, inputs: list[Array]) -> int:
 _RULES: Final[Mapping[str, _Rule]] = {
     "Add": _Rule(_add, _added),
     "Cast": _Rule(_cast, _cast_bytes),
-    "DequantizeLinear": _Rule(_dequantize, _dequantized),
+    "DequantizeLinear": _Rule(dequantize_linear, _dequantized),
     "Gather": _Rule(_gather, _gathered),
-    "Mul": _Rule(_multiply, _the_same),
+    "Mul": _Rule(multiply, _the_same),
     "Reshape": _Rule(_reshape, _nothing),
     "Slice": _Rule(_slice, _nothing),
     "Transpose": _Rule(_transpose, _the_same),

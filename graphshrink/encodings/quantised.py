@@ -17,6 +17,7 @@ import numpy as np
 
 from graphshrink.encodings.base import Builder
 from graphshrink.encodings.uniform import Grid, find_grid
+from graphshrink.ir.operator import Operator
 from graphshrink.ir.tensor import T
 from graphshrink.ir.types import Array
 from graphshrink.ir.weight import Weight
@@ -81,26 +82,47 @@ class QuantisedEncoded:
 
     def decode(self) -> Array:
         """The tensor, bit for bit."""
-        decoded = dequantised(self.codes, self.scale, self.zero, 0 if self.block else 1, self.block)
+        decoded = _dequantised(self.codes, self.scale, self.zero, 0 if self.block else 1, self.block)
         return np.ascontiguousarray(decoded.T) if self.transposed else decoded
 
     def emit(self, builder: Builder, output: str) -> None:
         """Codes -> DequantizeLinear -> [Transpose] -> the tensor; see docs/format.md."""
         inputs = [part for part in (self.codes, self.scale, self.zero) if part is not None]
-        attributes = {"axis": 0 if self.block else 1} if self.scale.ndim else {}
-        attributes |= {"block_size": self.block} if self.block else {}
-        builder.op("DequantizeLinear", *map(builder.constant, inputs), **attributes)
+        names = map(builder.constant, inputs)
+        if self.block:
+            decoded = builder.op("DequantizeLinear", *names, axis=0, block_size=self.block)
+        elif self.scale.ndim:
+            decoded = builder.op("DequantizeLinear", *names, axis=1)
+        else:
+            decoded = builder.op("DequantizeLinear", *names)
         if self.transposed:
-            builder.op("Transpose", builder.operators[-1].outputs[0], perm=(1, 0))
+            builder.op("Transpose", decoded, perm=(1, 0))
         builder.finish(output, self.encoding)
 
 
-def dequantised(codes: Array, scale: Array, zero: Array | None, axis: int, block: int) -> Array:
-    """What DequantizeLinear computes for a scalar scale, one for each index along an axis, or one for each block.
+def dequantize_linear(operator: Operator, inputs: list[Array]) -> Array | None:
+    """What a DequantizeLinear computes, if it has the form that quantised weights have."""
+    codes, scale, *zero = inputs
+    axis, block = operator.integer("axis", 1), operator.integer("block_size", 0)
+    if not {"axis", "block_size"} >= operator.attributes.keys() or len(zero) > 1 or block < 0:
+        return None
+    if codes.dtype not in _CODES.values() or scale.dtype != np.float32:
+        return None
+    if any((part.dtype, part.shape) != (codes.dtype, scale.shape) for part in zero):
+        return None
+    if scale.ndim and not (0 <= axis < codes.ndim and scale.shape == _scale_shape(codes.shape, axis, block)):
+        return None
+    return _dequantised(codes, scale, zero[0] if zero else None, axis, block if scale.ndim else 0)
 
-    Raises:
-        ValueError: the shapes do not fit.
-    """
+
+def _scale_shape(shape: tuple[int, ...], axis: int, block: int) -> tuple[int, ...]:
+    if not block:
+        return (shape[axis],)
+    return (*shape[:axis], -(-shape[axis] // block), *shape[axis + 1 :])
+
+
+def _dequantised(codes: Array, scale: Array, zero: Array | None, axis: int, block: int) -> Array:
+    """For a scalar scale, one for each index along an axis, or one for each block along it."""
 
     def spread(values: Array) -> Array:
         if block:

@@ -199,7 +199,7 @@ def test_what_is_no_mark_stays(name: str) -> None:
         helper.make_node("Reshape", ["w", "minus"], ["v"]),
         helper.make_node("Reshape", ["w", "zero"], ["v"]),
         helper.make_node("Cast", ["w"], ["v"], to=TensorProto.INT32),
-        helper.make_node("Cast", ["bytes"], ["v"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["bytes"], ["v"], to=TensorProto.INT64),
         helper.make_node("Add", ["w", "w"], ["v"]),
         helper.make_node("Gather", ["w", "wide"], ["v"]),
         helper.make_node("Transpose", ["w"], ["v"]),
