@@ -65,13 +65,15 @@ class Grid:
     min_opset: ClassVar[int] = 9
 
     def encode(self, array: Array) -> GridEncoded | None:
-        """None where the weights lie on no uniform grid of at most 256 steps."""
+        """None where the weights lie on no uniform grid of at most 256 steps, or are too few to gain."""
         grid = find_grid(array, sorted({0, 1, array.ndim - 1}) if array.ndim > 1 else ())
         if grid is None:
             return None
         narrow, few = _bytes(grid.steps), Codebook().encode(grid.steps.astype(array.dtype))
         steps = few if narrow is None or (few is not None and _saves(few, narrow)) else narrow
-        return None if steps is None else GridEncoded(steps, grid.along_axis(grid.scale))
+        if steps is None or array.size + grid.scale.nbytes >= array.nbytes:
+            return None
+        return GridEncoded(steps, grid.along_axis(grid.scale))
 
 
 def _bytes(steps: Array) -> Array | None:

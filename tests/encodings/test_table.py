@@ -90,11 +90,30 @@ def tensors(dtype: np.dtype[Any]) -> Iterator[Array]:
         yield grouped(dtype, shape, axis, rng)
     for axis in (0, 1, 2):
         yield np.asarray(np.repeat(grouped(dtype, (6, 10, 90), axis, rng), 2, axis=axis))  # neighbours share theirs
+    yield from on_grids(dtype, rng)
+
+
+def on_grids(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Array]:
+    """Whole multiples of a scale: of all, or of each index along an axis."""
+    for low, high in [(-128, 127), (0, 255), (-8, 7), (0, 15), (-200, 55), (-90, 90), (-1, 1), (3, 17)]:
+        for shape, axis in [((11, 211), None), ((6, 401), 0), ((401, 6), 1), ((3, 5, 199), 1), ((2, 7, 3, 61), 3)]:
+            steps = rng.integers(low, high, shape, endpoint=True)
+            count = 1 if axis is None else shape[axis]
+            scale = rng.uniform(0.01, 0.02, count).astype(dtype)
+            spread = [1] * len(shape) if axis is None else [count if a == axis else 1 for a in range(len(shape))]
+            yield np.asarray(steps.astype(dtype) * scale.reshape(spread))
+
+
+# How many of the tensors each encoding takes, at the least.
+FEWEST: Final = {"codebook": 60, "grid": 40}
 
 
 def encoded_by(encoding: Encoding, dtype: np.dtype[Any]) -> list[tuple[Array, Encoded]]:
     found = [(array, encoded) for array in tensors(dtype) if (encoded := encoding.encode(array)) is not None]
-    assert len(found) > 60
+    if encoding.name == "grid" and dtype == BFLOAT16:
+        assert not found
+        pytest.skip("of too few digits to tell grids apart")
+    assert len(found) >= FEWEST[encoding.name]
     return found
 
 
