@@ -17,6 +17,7 @@ import numpy as np
 
 from graphshrink.encodings.base import Builder
 from graphshrink.encodings.uniform import Grid, find_grid
+from graphshrink.ir.graph import Graph
 from graphshrink.ir.operator import Operator
 from graphshrink.ir.tensor import T
 from graphshrink.ir.types import Array
@@ -52,6 +53,11 @@ _DENSE: Final = (
     Kernel(opset=13, ir_version=3, bits=8, block=0, inputs=512, outputs=512),
 )
 _KERNELS: Final[Mapping[str, tuple[Kernel, ...]]] = {"MatMul": _DENSE, "Gemm": _DENSE}
+
+# Behind a bias or not, these are joined to a product before its weight is looked at, which then stays decoded at every
+# run (Relu in ONNX Runtime 1.32 becomes part of a FusedGemm, Clip bars the way).
+_JOINED_FIRST: Final = ("Relu", "Clip")
+_REMOVED: Final = ("Identity", "Dropout")
 
 _CODES: Final[Mapping[int, np.dtype[Any]]] = {4: np.dtype(ml_dtypes.int4), 8: np.dtype(np.int8)}
 
@@ -163,11 +169,32 @@ def _outputs_axis(weight: Weight) -> int | None:
     if not main or use.via or use.index != 1 or not use.operator.is_a(*_KERNELS):
         return None
     operator = use.operator
+    if _is_joined_first(use.graph, operator):
+        return None
     if operator.op_type == "MatMul":
         return 1
     if {"alpha", "beta"} & operator.attributes.keys() and not _unscaled(operator.attributes):
         return None
     return None if operator.integer("transA", 0) else int(not operator.integer("transB", 0))
+
+
+def _is_joined_first(graph: Graph, operator: Operator) -> bool:
+    """Whether an activation that ONNX Runtime joins to a product follows it, or its bias."""
+    stack = [(name, True) for name in operator.outputs]
+    seen: set[tuple[str, bool]] = set()
+    while stack:
+        place = stack.pop()
+        if place in seen:
+            continue
+        seen.add(place)
+        name, may_add = place
+        for number, _ in graph.uses(name):
+            follower = graph.operator(number)
+            if follower.is_a(*_JOINED_FIRST):
+                return True
+            if follower.is_a(*_REMOVED) or (may_add and follower.is_a("Add")):
+                stack.extend((output, may_add and not follower.is_a("Add")) for output in follower.outputs if output)
+    return False
 
 
 def _unscaled(attributes: Mapping[str, Any]) -> bool:

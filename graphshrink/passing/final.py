@@ -98,14 +98,23 @@ def _check_decoding(judge: Judge, plain: Path, path: Path, graph: Graph, *, opti
 
 
 def _check_kernels(judge: Judge, plain: Path, path: Path) -> None:
-    """What ONNX Runtime's kernels of few bits add to the error, beside the same weights stored plainly.
+    """That ONNX Runtime has kernels for all quantised weights, and what these add to the error of the outputs.
 
     Floating outputs alone: where indices of nearly equal scores go, the bound on the error to the original says.
 
     Raises:
-        VerificationError: it is more than rounding explains.
+        VerificationError: weights would be decoded anew at every run, or the error is more than rounding explains.
     """
-    verdict = compare_files(judge.original.runtime, plain, path, some(judge.held_out, _EMISSION_SAMPLES))
+    runtime = judge.original.runtime
+    with runtime.open(plain) as before, runtime.open(path) as after:
+        decoded = after.operator_counts().get("DequantizeLinear", 0)
+        decoded -= before.operator_counts().get("DequantizeLinear", 0)
+    if decoded > 0:
+        raise VerificationError(
+            f"this ONNX Runtime has no kernels for {decoded} of the quantised weights, and would decode them at every "
+            "run; use --encoding fast, or --exclude what they belong to; nothing was written"
+        )
+    verdict = compare_files(runtime, plain, path, some(judge.held_out, _EMISSION_SAMPLES))
     for name, output in verdict.outputs.items():
         if output.note is not None or (output.relative_l2 or 0.0) > _FUSED_TOLERANCE:
             raise VerificationError(

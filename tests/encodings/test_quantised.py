@@ -152,6 +152,28 @@ def test_a_left_factor_is_left_to_others() -> None:
     assert form_of(model_of(nodes, {"w": weight}, {"x": [OUTPUTS, 3]}, {"y": [INPUTS, 3]}, opset=21)) is None
 
 
+@pytest.mark.parametrize("activation", ["Relu", "Clip"])
+@pytest.mark.parametrize("between", [[], ["Add"], ["Identity", "Add", "Dropout"], ["Add", "Identity"]])
+def test_an_activation_that_is_joined_to_the_product_keeps_it_from_the_kernel(
+    activation: str, between: list[str]
+) -> None:
+    def model(*follow: str) -> onnx.ModelProto:
+        weight = grid(-8, 7, (INPUTS, INPUTS), 1)
+        chain = ["MatMul", *follow, "MatMul"]
+        nodes = [
+            helper.make_node(op, [f"v{i}", *({"MatMul": [f"w{i}"], "Add": ["b"]}.get(op, []))], [f"v{i + 1}"])
+            for i, op in enumerate(chain)
+        ]
+        constants = {"b": normal(INPUTS), "w0": weight, f"w{len(chain) - 1}": weight}
+        shape: dict[str, list[int | str]] = {"v0": [3, INPUTS]}
+        return model_of(nodes, constants, shape, {f"v{len(chain)}": [3, INPUTS]}, opset=21, ir_version=10)
+
+    kinds = [item.encoding == "quantised" for item in encoded(model(*between, activation))[1]]
+    assert kinds == [False, True]
+    kinds = [item.encoding == "quantised" for item in encoded(model(*between, "Tanh", activation))[1]]
+    assert kinds == [True, True]
+
+
 def test_weights_without_a_kernel_decode_when_the_model_is_loaded(tmp_path: Path) -> None:
     weight = grid(-128, 127, (500, 40), 1)
     nodes = [helper.make_node("Gather", ["w", "i"], ["y"])]

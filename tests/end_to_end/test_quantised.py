@@ -18,10 +18,10 @@ from tests.runners import operators_left, run
 
 
 def dense(first: Array, second: Array, *, opset: int = 21) -> onnx.ModelProto:
-    """x -> MatMul W1 -> Relu -> MatMul W2 -> y."""
+    """x -> MatMul W1 -> LeakyRelu -> MatMul W2 -> y."""
     nodes = [
         helper.make_node("MatMul", ["x", "W1"], ["h"]),
-        helper.make_node("Relu", ["h"], ["a"]),
+        helper.make_node("LeakyRelu", ["h"], ["a"]),
         helper.make_node("MatMul", ["a", "W2"], ["y"]),
     ]
     outputs = second.shape[1]
