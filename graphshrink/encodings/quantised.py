@@ -5,7 +5,7 @@
 ONNX Runtime keeps such a weight packed in memory and multiplies by it with kernels of few bits (MatMulNBits), which
 round what they multiply it with to 8 bits as well: outputs then differ by about 0.6 % of their norm for each such
 operator from those without optimisations, where the weight is decoded bit for bit. Behind every other operator it
-would be decoded anew at every run; so only the consumers of `_KERNELS` get this form, which were measured.
+would be decoded anew at every run; so only the consumers of `KERNELS` get this form, which were measured.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -52,7 +52,8 @@ _DENSE: Final = (
     Kernel(opset=21, ir_version=10, bits=8, block=128, inputs=512, outputs=256),
     Kernel(opset=13, ir_version=3, bits=8, block=0, inputs=512, outputs=512),
 )
-_KERNELS: Final[Mapping[str, tuple[Kernel, ...]]] = {"MatMul": _DENSE, "Gemm": _DENSE}
+KERNELS: Final[Mapping[str, tuple[Kernel, ...]]] = {"MatMul": _DENSE, "Gemm": _DENSE}
+"""For each operator type, the forms that its weights can have, the preferred one first."""
 
 # Behind a bias or not, these are joined to a product before its weight is looked at, which then stays decoded at every
 # run (Relu in ONNX Runtime 1.32 becomes part of a FusedGemm, Clip bars the way).
@@ -152,7 +153,7 @@ def quantise(weight: Weight, opset: int) -> QuantisedEncoded | None:
     ir_version = 0 if header is None else header.ir_version or 0
     fitting = [
         kernel
-        for kernel in _KERNELS[weight.operator_types[0]]
+        for kernel in KERNELS[weight.operator_types[0]]
         if opset >= kernel.opset and ir_version >= kernel.ir_version
         and weight.tensor.dims[1 - outputs] >= kernel.inputs and weight.tensor.dims[outputs] >= kernel.outputs
     ]  # fmt: skip
@@ -166,7 +167,7 @@ def _outputs_axis(weight: Weight) -> int | None:
         return None
     [use] = weight.uses
     main = use.graph is weight.graph and weight.graph.header is not None
-    if not main or use.via or use.index != 1 or not use.operator.is_a(*_KERNELS):
+    if not main or use.via or use.index != 1 or not use.operator.is_a(*KERNELS):
         return None
     operator = use.operator
     if _is_joined_first(use.graph, operator):

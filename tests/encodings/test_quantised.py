@@ -216,8 +216,8 @@ def test_everybody_decodes_exactly(case: tuple[Array, QuantisedEncoded]) -> None
     builder = Builder(FreshNames(), 21, constants_inline=True)
     form.emit(builder, "w")
     model = decoding(builder, weight)
-    [reference] = ReferenceEvaluator(model).run(None, {})
-    for found in (reference, *(run(model, {}, optimised=optimised)["w"] for optimised in OPTIMISED)):
+    reference: Any = ReferenceEvaluator(model).run(None, {})
+    for found in (*reference, *(run(model, {}, optimised=optimised)["w"] for optimised in OPTIMISED)):
         assert (found.dtype, found.shape, found.tobytes()) == (weight.dtype, weight.shape, weight.tobytes())
 
 
@@ -248,7 +248,7 @@ def decoding(builder: Builder, weight: Array) -> onnx.ModelProto:
         (["c", "s1"], {"axis": 1, "output_dtype": onnx.TensorProto.FLOAT}),
     ],
 )
-def test_forms_that_we_do_not_write_stay(inputs: list[str], attributes: dict[str, int]) -> None:
+def test_forms_that_we_do_not_write_stay(inputs: list[str], attributes: dict[str, Any]) -> None:
     constants: dict[str, Array] = {
         "q": np.zeros((4, 6), np.uint8),
         "z1": np.zeros(6, np.uint8),

@@ -10,6 +10,7 @@ from onnx import helper, numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 import graphshrink
+from graphshrink.encodings import quantised
 from graphshrink.errors import VerificationError
 from graphshrink.ir.types import Array
 from tests.commands import graphshrink as command
@@ -85,6 +86,19 @@ def test_other_policies_decode_at_load(tmp_path: Path) -> None:
     compiled = graphshrink.compile(model, "none", encoding="fast")
     assert [layer["encoding"] for layer in compiled.report["layers"]] == ["grid", "grid"]
     assert operators_left(compiled.model, tmp_path) == operators_left(model, tmp_path)
+
+
+def test_weights_that_would_be_decoded_at_every_run_are_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should ONNX Runtime not do what it was seen to do."""
+    model = dense(uniform(512, 512), uniform(512, 256))
+    model.graph.node[1].op_type = "Relu"
+    encodings = [
+        layer["encoding"] for layer in graphshrink.compile(model, "none", encoding="quantised").report["layers"]
+    ]
+    assert encodings.count("quantised") == 1
+    monkeypatch.setattr(quantised, "_JOINED_FIRST", ())
+    with pytest.raises(VerificationError, match="at every run"):
+        graphshrink.compile(model, "none", encoding="quantised")
 
 
 def test_a_model_that_kernels_of_few_bits_would_harm_is_not_written() -> None:
