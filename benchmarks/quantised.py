@@ -27,7 +27,7 @@ from graphshrink.onnx_io.runtime import Runtime, Session
 from graphshrink.onnx_io.tensors import write_tensor
 
 _ROWS, _ROWS_SHORT = (1, 16, 256), (1,)
-_ROUNDS, _ROUNDS_SHORT = 21, 3
+_ROUNDS, _ROUNDS_SHORT = 15, 3
 _ROUND_SECONDS: Final = 0.01
 _BAR: Final = 1.05
 
@@ -158,7 +158,8 @@ def pair(consumer: Consumer, form: Form) -> Pair:
     attributes: dict[str, Any] = {"axis": axis}
     if form.block:
         attributes = {"axis": other, "block_size": form.block}
-        scale = np.broadcast_to(scale, (-(-codes.shape[other] // form.block), channels)).copy()
+        blocks = np.broadcast_to(scale, (-(-codes.shape[other] // form.block), channels))
+        scale = np.ascontiguousarray(blocks.T if other else blocks)
     nodes = [helper.make_node("DequantizeLinear", ["q", "s"], ["v" if consumer.turned else "w"], **attributes)]
     if consumer.turned:
         nodes.append(helper.make_node("Transpose", ["v"], ["w"], perm=[1, 0]))

@@ -133,7 +133,8 @@ def _dequantised(codes: Array, scale: Array, zero: Array | None, axis: int, bloc
 
     def spread(values: Array) -> Array:
         if block:
-            return np.repeat(values, block, axis)[(slice(None),) * axis + (slice(codes.shape[axis]),)]
+            length = codes.shape[axis]  # a block may claim to be far longer
+            return np.repeat(values, min(block, length), axis)[(slice(None),) * axis + (slice(length),)]
         return values.reshape((-1,) + (1,) * (codes.ndim - axis - 1)) if values.ndim else values
 
     steps = codes.astype(np.int32)
