@@ -266,3 +266,14 @@ def test_forms_that_we_do_not_write_stay(inputs: list[str], attributes: dict[str
     before = emit(model).SerializeToString()
     assert lift(model) == []
     assert emit(model).SerializeToString() == before
+
+
+def test_a_block_may_be_longer_than_the_weight() -> None:
+    """What it claims costs no memory."""
+    constants: dict[str, Array] = {"c": np.full((4, 6), 2, np.int8), "s": np.full((1, 6), 0.5, np.float32)}
+    nodes = [
+        helper.make_node("DequantizeLinear", ["c", "s"], ["w"], name="gs:quantised/gs1", axis=0, block_size=1 << 40),
+        helper.make_node("Identity", ["w"], ["y"]),
+    ]
+    [weight] = weights(load(model_of(nodes, constants, {}, {"y": []}, opset=21)))
+    np.testing.assert_array_equal(weight.array, np.ones((4, 6), np.float32))
