@@ -203,6 +203,10 @@ class Builder:
         """Make the operator added last the marked one, with the weight as its output."""
         self.operators[-1] = replace(self.operators[-1], outputs=(output,), name=self._mark(mark))
 
+    def unmark(self) -> None:
+        """Let the operator added last be an ordinary one: what it computes is a part of something else."""
+        self.operators[-1] = replace(self.operators[-1], name=None)
+
     def describe(self, doc: str | None, metadata: Metadata) -> None:
         """Let the operator added last, the marked one, carry what the file says of the weight."""
         self.operators[-1] = replace(self.operators[-1], doc=doc, metadata=metadata)
