@@ -11,6 +11,7 @@ from typing import Final, Literal, TypeAlias, get_args
 from graphshrink.encodings.base import Builder, Encoded, Encoding, FreshNames
 from graphshrink.encodings.codebook import Codebook
 from graphshrink.encodings.grid import Grid
+from graphshrink.encodings.grouped import Grouped
 from graphshrink.encodings.huffman import Huffman
 from graphshrink.encodings.quantised import quantise
 from graphshrink.encodings.size import function_bytes, tensor_bytes, total_bytes
@@ -23,7 +24,7 @@ from graphshrink.ir.weight import Weight
 
 Policy: TypeAlias = Literal["plain", "fast", "small", "quantised"]
 
-ENCODINGS: Final[tuple[Encoding, ...]] = (Codebook(), Grid(), Huffman(), Sparse())
+ENCODINGS: Final[tuple[Encoding, ...]] = (Codebook(), Grid(), Huffman(), Grouped(), Sparse())
 """Every way to store a weight other than plain and quantised, which depends on what uses the weight."""
 
 _FAST: Final[tuple[Encoding, ...]] = (Codebook(), Grid())

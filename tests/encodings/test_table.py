@@ -119,7 +119,7 @@ def on_grids(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Array]:
 
 
 # How many of the tensors each encoding takes, at the least.
-FEWEST: Final = {"codebook": 60, "grid": 40, "huffman": 20, "sparse": 10}
+FEWEST: Final = {"codebook": 60, "grid": 40, "huffman": 20, "grouped-huffman": 3, "sparse": 10}
 
 
 def encoded_by(encoding: Encoding, dtype: np.dtype[Any]) -> list[tuple[Array, Encoded]]:
