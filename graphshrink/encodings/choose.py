@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from graphshrink.encodings.base import Builder, Encoded, Encoding, FreshNames
 from graphshrink.encodings.codebook import Codebook
+from graphshrink.encodings.evaluate import cost_of_decoding
 from graphshrink.encodings.grid import Grid
 from graphshrink.encodings.grouped import Grouped
 from graphshrink.encodings.huffman import Huffman
@@ -134,6 +135,11 @@ class Plan:
         builder.describe(doc, weight.tensor.metadata or (() if said is None else said.metadata))
 
 
+def _saves(plans: Sequence[Plan], at: int) -> int:
+    """What the plan at a place saves; plain comes after the last."""
+    return plans[at].saves if at < len(plans) else 0
+
+
 @dataclass(slots=True)
 class Chooser:
     """Chooses among the encoded forms of the weights of one scope.
@@ -141,11 +147,13 @@ class Chooser:
     Attributes:
         builder: that the subgraphs are to be added to; it is only looked at.
         storage: how weights are to be stored.
+        room: bytes that decoding may take beside the weights themselves, or None.
         plans: for each weight all that save something, the best first.
     """
 
     builder: Builder
     storage: Storage
+    room: int | None = None
     plans: dict[str, list[Plan]] = field(default_factory=lambda: dict[str, list[Plan]]())
 
     def choose(self, chosen: Sequence[Weight]) -> dict[str, Plan]:
@@ -153,6 +161,8 @@ class Chooser:
         for weight in chosen:
             self.plans[weight.label] = self._plans(weight, len(chosen))
         self._drop_groups(len(chosen))
+        if self.room is not None:
+            self.room = self._keep_to(self.room)
         best = [plans[0] for plans in self.plans.values() if plans]
         return {plan.weight.label: plan for plan in self._worthwhile(best)}
 
@@ -188,6 +198,29 @@ class Chooser:
                 return
             for label, plans in self.plans.items():
                 self.plans[label] = [plan for plan in plans if plan.encoded.tables != worst]
+
+    def _keep_to(self, room: int) -> int:
+        """Give weights cheaper forms until all fit: first where most is gained for a byte in the file.
+
+        Returns:
+            What is left of the room.
+        """
+        costs = {
+            label: [cost_of_decoding(plan.encoded, self.builder.opset).bytes for plan in plans] + [0]
+            for label, plans in self.plans.items()
+        }
+        taken = sum(each[0] for each in costs.values())
+        while taken > room:
+            steps = [
+                ((costs[label][0] - costs[label][at]) / max(1, plans[0].saves - _saves(plans, at)), at, label)
+                for label, plans in self.plans.items()
+                for at in range(1, len(plans) + 1)
+                if costs[label][at] < costs[label][0]
+            ]
+            _, at, label = max(steps)
+            taken -= costs[label][0] - costs[label][at]
+            self.plans[label], costs[label] = self.plans[label][at:], costs[label][at:]
+        return room - taken
 
     def _shared_bytes(self, plan: Plan, weights: int) -> int:
         """Bytes of the tables and functions that a plan shares with others of its group."""
