@@ -4,12 +4,14 @@ The choice is made by bytes, the decode subgraph with its names included, and ne
 in more bytes than plain.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias, get_args
 
 from graphshrink.encodings.base import Builder, Encoded, Encoding, FreshNames, fresh_names
 from graphshrink.encodings.codebook import Codebook
+from graphshrink.encodings.half import HALVES
+from graphshrink.encodings.shared import MIN_OPSET, SharedEncoded, repeats
 from graphshrink.encodings.size import tensor_bytes, total_bytes
 from graphshrink.errors import UsageError
 from graphshrink.ir import edit
@@ -20,8 +22,8 @@ from graphshrink.ir.weight import Weight
 
 Policy: TypeAlias = Literal["plain", "fast", "small"]
 
-ENCODINGS: Final[tuple[Encoding, ...]] = (Codebook(),)
-"""Every way to store a weight other than plain."""
+ENCODINGS: Final[tuple[Encoding, ...]] = (Codebook(), *HALVES)
+"""Every way to store a weight other than plain, by itself; see shared.py for weights that repeat others."""
 
 # The encodings that each policy may use: `fast` those that cost little at load, `small` all.
 _POLICIES: Final[Mapping[Policy, tuple[Encoding, ...]]] = {"plain": (), "fast": ENCODINGS, "small": ENCODINGS}
@@ -61,8 +63,7 @@ def policy_named(name: str) -> Policy:
 
 def best_encoding(array: Array, policy: Policy, opset: int, extra: Sequence[Encoding] = ()) -> Encoded | None:
     """The smallest encoded form of a tensor, or None where plain is smallest."""
-    since = _TYPES.get(ELEM_TYPES.get(array.dtype, T.UNDEFINED))
-    if since is None or opset < since:
+    if not _movable(ELEM_TYPES.get(array.dtype, T.UNDEFINED), opset):
         return None
     candidates = [e.encode(array) for e in _allowed(policy, extra) if opset >= e.min_opset]
     sized = [
@@ -71,6 +72,11 @@ def best_encoding(array: Array, policy: Policy, opset: int, extra: Sequence[Enco
         if candidate is not None and (size := encoded_bytes(candidate, opset)) < array.nbytes
     ]
     return min(sized)[2] if sized else None
+
+
+def _movable(elem_type: int, opset: int) -> bool:
+    """Whether weights of this type can be encoded."""
+    return elem_type in _TYPES and opset >= _TYPES[elem_type]
 
 
 def _allowed(policy: Policy, extra: Sequence[Encoding]) -> tuple[Encoding, ...]:
@@ -140,7 +146,8 @@ def _encode_scope(
     root = scope.root
     # Function bodies have no initializers; below IR version 4 each would have to be an input.
     builder = Builder(names, scope.opset, root.header is None or (root.header.ir_version or 0) < 4)
-    plans = {plan.weight.label: plan for plan in _worthwhile(_plans(chosen, policy, builder, extra), builder)}
+    worthwhile = {plan.weight.label: plan for plan in _worthwhile(_plans(chosen, policy, builder, extra), builder)}
+    plans = {label: plan for label, plan in worthwhile.items() if _can_be_emitted(plan, worthwhile, builder)}
     stored: list[Stored] = []
     for weight in chosen:
         plan, plain = plans.get(weight.label), tensor_bytes(weight.tensor)
@@ -153,16 +160,28 @@ def _encode_scope(
     return stored
 
 
+def _can_be_emitted(plan: _Plan, plans: Collection[str], builder: Builder) -> bool:
+    encoded = plan.encoded
+    return not isinstance(encoded, SharedEncoded) or encoded.can_refer(plans, inline=builder.constants_inline)
+
+
 def _plans(chosen: Sequence[Weight], policy: Policy, builder: Builder, extra: Sequence[Encoding]) -> list[_Plan]:
     plans: list[_Plan] = []
+    shared = _shared(chosen, policy, builder.opset)
     for weight in chosen:
-        encoded = best_encoding(weight.array, policy, builder.opset, extra)
+        encoded = shared.get(weight.label) or best_encoding(weight.array, policy, builder.opset, extra)
         if encoded is not None:
             plan = _Plan(weight, encoded, 0)
             trial = _trial(builder, len(chosen))
             plan.emit(trial)
             plans.append(replace(plan, saves=tensor_bytes(weight.tensor) - _own_bytes(trial)))
     return [plan for plan in plans if plan.saves > 0]
+
+
+def _shared(chosen: Sequence[Weight], policy: Policy, opset: int) -> dict[str, SharedEncoded]:
+    if policy == "plain" or opset < MIN_OPSET:
+        return {}
+    return repeats(weight for weight in chosen if _movable(weight.tensor.elem_type, opset))
 
 
 def _trial(builder: Builder, weights: int) -> Builder:

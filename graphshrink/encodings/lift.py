@@ -20,7 +20,7 @@ from graphshrink.errors import ModelError
 from graphshrink.ir import edit
 from graphshrink.ir.graph import Graph, constant_of
 from graphshrink.ir.operator import Attribute, AttributeType, Operator
-from graphshrink.ir.tensor import StringData, T, Tensor, tensor_of
+from graphshrink.ir.tensor import DTYPES, ELEM_TYPES, StringData, T, Tensor, tensor_of
 from graphshrink.ir.types import Array
 
 # Bytes computed, intermediate ones included, for each byte stored: far above any encoding, far below a bomb.
@@ -216,9 +216,17 @@ def _added(operator: Operator, inputs: list[Array]) -> int:
 
 
 def _cast(operator: Operator, inputs: list[Array]) -> Array | None:
-    if operator.integer("to", 0) != T.INT32 or inputs[0].dtype != np.uint8:
+    to = operator.integer("to", 0)
+    if to not in _CASTS.get(ELEM_TYPES[inputs[0].dtype], ()):
         return None
-    return inputs[0].astype(np.int32)
+    if to != T.INT32 and np.isnan(inputs[0]).any():  # runtimes do not agree on what it becomes
+        return None
+    return inputs[0].astype(DTYPES[to])
+
+
+def _casted(operator: Operator, inputs: list[Array]) -> int:
+    to = DTYPES.get(operator.integer("to", 0))
+    return 0 if to is None else to.itemsize * inputs[0].size
 
 
 def _gather(operator: Operator, inputs: list[Array]) -> Array | None:
@@ -266,13 +274,17 @@ def _the_same(operator: Operator, inputs: list[Array]) -> int:
     return inputs[0].nbytes
 
 
-def _four_bytes_each(operator: Operator, inputs: list[Array]) -> int:
-    return 4 * inputs[0].size
-
+# The types between which decode subgraphs cast: codes become indices, and short floating types wide ones.
+_CASTS: Final[Mapping[int, tuple[int, ...]]] = {
+    T.UINT8: (T.INT32,),
+    T.FLOAT16: (T.FLOAT, T.DOUBLE),
+    T.BFLOAT16: (T.FLOAT, T.DOUBLE),
+    T.FLOAT: (T.DOUBLE,),
+}
 
 _RULES: Final[Mapping[str, _Rule]] = {
     "Add": _Rule(_add, _added),
-    "Cast": _Rule(_cast, _four_bytes_each),
+    "Cast": _Rule(_cast, _casted),
     "Gather": _Rule(_gather, _gathered),
     "Reshape": _Rule(_reshape, _nothing),
     "Slice": _Rule(_slice, _nothing),
