@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from graphshrink.encodings.base import Builder, Encoded, Encoding, FreshNames, fresh_names
 from graphshrink.encodings.codebook import Codebook
-from graphshrink.encodings.half import HALVES
+from graphshrink.encodings.half import Half, HalfBfloat16
 from graphshrink.encodings.shared import MIN_OPSET, SharedEncoded, repeats
 from graphshrink.encodings.size import tensor_bytes, total_bytes
 from graphshrink.errors import UsageError
@@ -22,7 +22,7 @@ from graphshrink.ir.weight import Weight
 
 Policy: TypeAlias = Literal["plain", "fast", "small"]
 
-ENCODINGS: Final[tuple[Encoding, ...]] = (Codebook(), *HALVES)
+ENCODINGS: Final[tuple[Encoding, ...]] = (Codebook(), Half(), HalfBfloat16())
 """Every way to store a weight other than plain, by itself; see shared.py for weights that repeat others."""
 
 # The encodings that each policy may use: `fast` those that cost little at load, `small` all.

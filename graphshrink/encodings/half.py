@@ -52,19 +52,19 @@ class HalfEncoded:
         builder.op("Cast", constant, to=ELEM_TYPES[self.dtype], output=output, mark=self.encoding)
 
 
-@dataclass(frozen=True, slots=True)
+class HalfBfloat16Encoded(HalfEncoded):
+    """A tensor in bfloat16."""
+
+    encoding: ClassVar[str] = "half-bfloat16"
+
+
 class Half:
-    """Stores float32 and float64 in the first of some shorter types that holds every value.
+    """Stores float32 and float64 in the first of some shorter types that holds every value."""
 
-    Attributes:
-        name: of the encoding.
-        min_opset: since when operators take these types.
-        types: the shorter ones, the preferred one first.
-    """
-
-    name: str
-    min_opset: int
-    types: tuple[np.dtype[Any], ...]
+    name: ClassVar[str] = "half"
+    min_opset: ClassVar[int] = 9
+    types: ClassVar[tuple[np.dtype[Any], ...]] = (DTYPES[T.FLOAT16], DTYPES[T.FLOAT])
+    form: ClassVar[type[HalfEncoded]] = HalfEncoded
 
     def encode(self, array: Array) -> HalfEncoded | None:
         """None where the values need their bits, and where the tensor is too small to gain."""
@@ -75,15 +75,17 @@ class Half:
                 continue
             stored = _narrowed(array, dtype)
             if stored is not None:
-                return HalfEncoded(stored, array.dtype)
+                return self.form(stored, array.dtype)
         return None
 
 
-HALVES: Final = (
-    Half("half", 9, (DTYPES[T.FLOAT16], DTYPES[T.FLOAT])),
-    Half("half-bfloat16", 13, (DTYPES[T.BFLOAT16],)),
-)
-"""Two encodings, since operators take bfloat16 only from opset 13 on."""
+class HalfBfloat16(Half):
+    """The same with bfloat16, which operators take only from opset 13 on."""
+
+    name: ClassVar[str] = "half-bfloat16"
+    min_opset: ClassVar[int] = 13
+    types: ClassVar[tuple[np.dtype[Any], ...]] = (DTYPES[T.BFLOAT16],)
+    form: ClassVar[type[HalfEncoded]] = HalfBfloat16Encoded
 
 
 def _narrowed(array: Array, dtype: np.dtype[Any]) -> Array | None:
@@ -96,7 +98,8 @@ def _narrowed(array: Array, dtype: np.dtype[Any]) -> Array | None:
         with np.errstate(all="ignore"):
             stored[part] = wide.astype(dtype)
             back = stored[part].astype(array.dtype)
-        if np.isnan(wide).any() or (back.view(unsigned) != wide.view(unsigned)).any():
+            holds_nan = bool(np.isnan(wide).any())
+        if holds_nan or (back.view(unsigned) != wide.view(unsigned)).any():
             return None
     return stored.reshape(array.shape)
 

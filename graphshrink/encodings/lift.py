@@ -219,8 +219,9 @@ def _cast(operator: Operator, inputs: list[Array]) -> Array | None:
     to = operator.integer("to", 0)
     if to not in _CASTS.get(ELEM_TYPES[inputs[0].dtype], ()):
         return None
-    if to != T.INT32 and np.isnan(inputs[0]).any():  # runtimes do not agree on what it becomes
-        return None
+    with np.errstate(invalid="ignore"):
+        if to != T.INT32 and np.isnan(inputs[0]).any():  # runtimes do not agree on what it becomes
+            return None
     return inputs[0].astype(DTYPES[to])
 
 

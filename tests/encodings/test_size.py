@@ -79,6 +79,12 @@ def test_attributes_of_other_kinds_are_our_mistake() -> None:
         operator_bytes(Operator("Pad", ("a",), ("b",), MappingProxyType({"mode": text})))
 
 
+def short(rng: np.random.Generator, count: int) -> Array:
+    """Distinct float64 numbers that every floating type holds exactly."""
+    numbers: Array = (rng.permutation(256)[:count] - 128) / 128
+    return numbers
+
+
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=[encoding.name for encoding in ENCODINGS])
 @pytest.mark.parametrize("opset", [9, 10, 13, 18])
 @pytest.mark.parametrize("inline", [False, True])
@@ -87,9 +93,9 @@ def test_everything_that_decode_subgraphs_use(encoding: Any, opset: int, inline:
     builder = Builder(FreshNames(), opset, inline)
     for entries in (1, 2, 3, 4, 6, 8, 16, 32, 64, 128, 256):
         for shape in [(5, 7, 97), (200, 33), (4096,)]:
-            found = encoding.encode(rng.standard_normal(entries)[rng.integers(0, entries, shape)])
+            found = encoding.encode(short(rng, entries)[rng.integers(0, entries, shape)])
             assert found is not None
             found.emit(builder, f"w{len(builder.operators)}")
-    grouped = np.stack([rng.standard_normal(16)[rng.integers(0, 16, 3001)] for _ in range(7)], axis=1)
+    grouped = np.stack([short(rng, 16)[rng.integers(0, 16, 3001)] for _ in range(7)], axis=1)
     encoding.encode(grouped).emit(builder, "grouped")
     assert total_bytes(builder.tensors, builder.operators) == in_file([*builder.tensors, *builder.operators])
