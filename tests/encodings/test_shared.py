@@ -167,7 +167,9 @@ def test_an_operator_is_no_place_to_refer_to() -> None:
 CASES: Final = {
     "plain first": lambda **v: chain(*[normal(64, 64)] * 3, **v),
     "encoded first": lambda **v: chain(few(64, 64), normal(64, 64), few(64, 64), few(64, 64), **v),
-    "both": lambda **v: chain(normal(64, 256), normal(256, 64, seed=3), normal(64, 256), few(256, 64), few(64, 256), **v),
+    "both": lambda **v: chain(
+        normal(64, 256), normal(256, 64, seed=3), normal(64, 256), few(256, 64), few(64, 256), **v
+    ),
     "Constant": lambda **v: as_constants(chain(few(64, 64), few(64, 64), normal(64, 64), normal(64, 64), **v)),
     "function": lambda **v: in_function(chain(few(64, 64), few(64, 64), normal(64, 64), normal(64, 64), **v)),
     "If": lambda **v: in_branch(chain(few(64, 64), few(64, 64), normal(64, 64), normal(64, 64), **v)),
