@@ -38,15 +38,8 @@ class Held:
     """A constant that later layers may use again."""
 
     name: str
-    array: Array
-
-    @property
-    def shape(self) -> Shape:
-        return self.array.shape
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.array.dtype
+    shape: Shape
+    dtype: np.dtype[Any]
 
 
 @dataclass(slots=True)
@@ -157,7 +150,7 @@ class Maker:
         """A weight in any of the ways to have a constant; it may be used again later."""
         way = self.pick("initializer", "initializer", "node", "overridable")
         name = self._held(scope, array, self.fresh(self.pick(*_STEMS)), way)
-        scope.held.append(Held(name, array))
+        scope.held.append(Held(name, array.shape, array.dtype))
         return name
 
     def _held(self, scope: Scope, array: Array, name: str, way: str) -> str:

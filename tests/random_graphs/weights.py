@@ -24,14 +24,11 @@ def weight(maker: Maker, scope: Scope, shape: Shape, dtype: np.dtype[Any] = FLOA
 
 
 def _tied(maker: Maker, scope: Scope, shape: Shape, dtype: np.dtype[Any]) -> str | None:
-    """A constant that is in use already, as it is or transposed; or another one with the same elements."""
+    """A constant that is in use already, as it is or transposed."""
     alike = [held for held in scope.held if held.dtype == dtype and held.shape in (shape, shape[::-1])]
     if not alike:
         return None
     held = maker.pick(*alike)
-    if maker.chance():
-        maker.features.add("weight: repeated")
-        return maker.constant(scope, held.array.reshape(shape))
     if held.shape == shape:
         maker.features.add("weight: tied")
         return str(held.name)
