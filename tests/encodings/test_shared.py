@@ -1,5 +1,6 @@
 """Weights that repeat others: which are found, what is written for them, and that they come back as they were."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -164,15 +165,17 @@ def test_an_operator_is_no_place_to_refer_to() -> None:
 
 # ---- that everything stays as it was
 
-CASES: Final = {
-    "plain first": lambda **v: chain(*[normal(64, 64)] * 3, **v),
-    "encoded first": lambda **v: chain(few(64, 64), normal(64, 64), few(64, 64), few(64, 64), **v),
-    "both": lambda **v: chain(
-        normal(64, 256), normal(256, 64, seed=3), normal(64, 256), few(256, 64), few(64, 256), **v
-    ),
-    "Constant": lambda **v: as_constants(chain(few(64, 64), few(64, 64), normal(64, 64), normal(64, 64), **v)),
-    "function": lambda **v: in_function(chain(few(64, 64), few(64, 64), normal(64, 64), normal(64, 64), **v)),
-    "If": lambda **v: in_branch(chain(few(64, 64), few(64, 64), normal(64, 64), normal(64, 64), **v)),
+DENSE: Final = normal(64, 64)
+FEW: Final = few(64, 64)
+WIDE: Final = (normal(64, 256), normal(256, 64, seed=3), normal(64, 256), few(256, 64), few(64, 256))
+TWO_PAIRS: Final = (FEW, FEW, DENSE, DENSE)
+CASES: Final[dict[str, tuple[tuple[Array, ...], Callable[[onnx.ModelProto], onnx.ModelProto]]]] = {
+    "plain first": ((DENSE, DENSE, DENSE), lambda model: model),
+    "encoded first": ((FEW, DENSE, FEW, FEW), lambda model: model),
+    "both": (WIDE, lambda model: model),
+    "Constant": (TWO_PAIRS, as_constants),
+    "function": (TWO_PAIRS, in_function),
+    "If": (TWO_PAIRS, in_branch),
 }
 VERSIONS: Final = [(9, 3), (9, 4), (13, 7), (18, 8), (21, 10)]
 
@@ -182,7 +185,8 @@ VERSIONS: Final = [(9, 3), (9, 4), (13, 7), (18, 8), (21, 10)]
 def test_models_compute_the_same(name: str, opset: int, ir_version: int, tmp_path: Path) -> None:
     if (name == "function" and ir_version < 8) or (name in ("If", "Constant") and ir_version < 4):
         pytest.skip("not in files of that age")
-    model: onnx.ModelProto = CASES[name](opset=opset, ir_version=ir_version)
+    arrays, place = CASES[name]
+    model = place(chain(*arrays, opset=opset, ir_version=ir_version))
     onnx.checker.check_model(model, full_check=True)
     small, stored = encoded(model)
     onnx.checker.check_model(small, full_check=True)

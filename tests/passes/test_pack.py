@@ -47,10 +47,10 @@ def packed(model: onnx.ModelProto, context: Context | None = None) -> tuple[Grap
 
 
 def kinds(layers: Mapping[str, Outcome]) -> dict[str, str]:
+    """What was found in each weight, without the sizes; or why it was left alone."""
     return {
-        label: outcome.detail.partition(",")[0] if isinstance(outcome, Found) else outcome.reason
+        label: outcome.reason if isinstance(outcome, Skipped) else outcome.detail.partition(",")[0]
         for label, outcome in layers.items()
-        if not hasattr(outcome, "weight_error")
     }
 
 
@@ -143,10 +143,13 @@ class Ones:
 
 class _Ones:
     encoding: ClassVar[str] = "ones"
-    tables: ClassVar[tuple[()]] = ()
 
     def __init__(self, array: Array) -> None:
         self.array = array
+
+    @property
+    def tables(self) -> tuple[()]:
+        return ()
 
     def decode(self) -> Array:
         return self.array
