@@ -10,7 +10,7 @@ from typing import ClassVar, Generic, NamedTuple, Self, TypeAlias, TypeVar
 
 import numpy as np
 
-from graphshrink.encodings import Encoding, Policy
+from graphshrink.encodings import Policy, Storage
 from graphshrink.errors import InternalError
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.weight import Weight, weights
@@ -144,7 +144,7 @@ class Context:
         progress: to be told how far the work is.
         seed: of every random choice.
         jobs: how much may run at once.
-        encodings: of plug-ins, with which weights may be stored too.
+        storage: the same in full; None for the defaults of the policy.
     """
 
     policy: Policy = "fast"
@@ -154,7 +154,7 @@ class Context:
     progress: Progress = lambda stage, done, total: None
     seed: int = 0
     jobs: int = 1
-    encodings: tuple[Encoding, ...] = ()
+    storage: Storage | None = None
 
     def layers(self, graph: Graph, settings: P) -> tuple[list["Layer[P]"], PassResult]:
         """The weights that a pass may change, each with the settings for it; the others in the result, with reasons."""

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as npst
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from graphshrink.encodings import encode_graph, lift
+from graphshrink.encodings import Storage, encode_graph, lift
 from graphshrink.encodings.half import Half, HalfBfloat16
 from graphshrink.ir.tensor import ELEM_TYPES
 from graphshrink.ir.types import Array
@@ -126,7 +126,7 @@ def test_what_cannot_gain_stays(size: int, wide: np.dtype[Any], gains: bool) -> 
 def test_every_runtime_widens_exactly(short: np.dtype[Any], wide: np.dtype[Any], opset: int) -> None:
     numbers = every(short, wide)
     graph = load(identity(numbers, opset))
-    [stored] = encode_graph(graph, weights(graph), "fast")
+    [stored] = encode_graph(graph, weights(graph), Storage())
     if opset < 13 and short == BFLOAT16:  # operators take it from opset 13 on
         assert stored.encoding == ("plain" if wide == FLOAT else "half")
         return
@@ -163,7 +163,7 @@ def arrays(draw: st.DrawFn) -> Array:
 def test_any_weight_comes_back(array: Array, opset: int) -> None:
     model = identity(array, opset)
     graph = load(model)
-    [stored] = encode_graph(graph, weights(graph), "fast")
+    [stored] = encode_graph(graph, weights(graph), Storage())
     written = emit(graph)
     assert (written.ByteSize() < model.ByteSize()) == (stored.encoding != "plain")
     [weight] = weights(load(written))

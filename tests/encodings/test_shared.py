@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as npst
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from graphshrink.encodings import Policy, Stored, encode_graph
+from graphshrink.encodings import Policy, Storage, Stored, encode_graph
 from graphshrink.ir.compare import difference
 from graphshrink.ir.tensor import ELEM_TYPES
 from graphshrink.ir.types import Array
@@ -34,6 +34,11 @@ def few(*shape: int, seed: int = 0) -> Array:
     rng = np.random.default_rng(seed)
     array: Array = rng.standard_normal(16).astype(np.float32)[rng.integers(0, 16, shape)]
     return array
+
+
+DENSE: Final = normal(64, 64)
+FEW: Final = few(64, 64)
+ONE_BIT: Final = np.tile(np.array([[1], [2]], np.float32), (32, 4096))
 
 
 def chain(*arrays: Array, opset: int = 13, ir_version: int = 8) -> onnx.ModelProto:
@@ -83,7 +88,7 @@ def in_branch(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def encoded(model: onnx.ModelProto, policy: Policy = "fast") -> tuple[onnx.ModelProto, dict[str, Stored]]:
     graph = load(model)
-    stored = encode_graph(graph, [w for w in weights(graph) if why_not_a_weight(w) is None], policy)
+    stored = encode_graph(graph, [w for w in weights(graph) if why_not_a_weight(w) is None], Storage(policy))
     return emit(graph), {item.label: item for item in stored}
 
 
@@ -148,6 +153,20 @@ def test_outputs_and_what_may_be_overridden_stay() -> None:
     assert {t.name for t in small.graph.initializer} >= {"w0", "w1", "w2"}
 
 
+@pytest.mark.parametrize(("array", "most"), [(ONE_BIT, 6), (DENSE, 200)])
+def test_no_more_than_a_reader_takes_for_honest(array: Array, most: int) -> None:
+    """Whatever one is stored in gives at most 200 times as much; after that the next one is stored in full."""
+    held = {f"w{i}": array for i in range(450)}
+    nodes = [helper.make_node("MatMul", ["x", name], [f"y{name}"]) for name in held]
+    outputs: dict[str, list[int | str]] = {f"y{name}": [1, array.shape[1]] for name in held}
+    model = model_of(nodes, dict(held), {"x": [1, array.shape[0]]}, outputs)
+    small, stored = encoded(model)
+    whole = [label for label, item in stored.items() if item.encoding != "shared"]
+    assert whole == [f"w{i}" for i in range(0, 450, most)]
+    assert difference(load(model), load(small)) is None
+    assert bytes_of(encoded(small)[0]) == bytes_of(small)
+
+
 def test_every_scope_has_its_own() -> None:
     small, stored = encoded(in_branch(chain(normal(64, 64), normal(64, 64))))
     assert sorted(item.encoding for item in stored.values()) == ["plain", "plain", "shared", "shared"]
@@ -165,8 +184,6 @@ def test_an_operator_is_no_place_to_refer_to() -> None:
 
 # ---- that everything stays as it was
 
-DENSE: Final = normal(64, 64)
-FEW: Final = few(64, 64)
 WIDE: Final = (normal(64, 256), normal(256, 64, seed=3), normal(64, 256), few(256, 64), few(64, 256))
 TWO_PAIRS: Final = (FEW, FEW, DENSE, DENSE)
 CASES: Final[dict[str, tuple[tuple[Array, ...], Callable[[onnx.ModelProto], onnx.ModelProto]]]] = {
@@ -263,12 +280,12 @@ def outputs_of(arrays: list[Array], opset: int) -> onnx.ModelProto:
 def test_any_weights_come_back(arrays: list[Array], opset: int) -> None:
     model = outputs_of(arrays, opset)
     graph = load(model)
-    encode_graph(graph, weights(graph), "fast")
+    encode_graph(graph, weights(graph), Storage())
     small = emit(graph)
     assert small.ByteSize() <= model.ByteSize()
     again = load(small)
     assert bytes_of(emit(again)) == bytes_of(emit(load(model)))
-    encode_graph(again, weights(again), "fast")
+    encode_graph(again, weights(again), Storage())
     assert bytes_of(emit(again)) == bytes_of(small)
     wanted = run(model, {}, optimised=False)
     for optimised in OPTIMISED:

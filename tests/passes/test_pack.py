@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from graphshrink.encodings import Builder, Encoded, Policy, encode_graph
+from graphshrink.encodings import Builder, Encoded, Policy, Storage, encode_graph
 from graphshrink.ir.compare import difference
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.types import Array
@@ -75,7 +75,7 @@ def test_what_is_found() -> None:
 def test_it_tells_what_is_written(policy: Policy) -> None:
     graph, result = packed(product(a=few(64, 64), b=normal(64, 64), c=few(64, 64), d=few(64, 9)), Context(policy))
     chosen = [weight for weight in weights(graph) if why_not_a_weight(weight) is None]
-    for stored in encode_graph(graph, chosen, policy):
+    for stored in encode_graph(graph, chosen, Storage(policy)):
         sizes = f"{stored.encoding}, {stored.plain_bytes:,} -> {stored.stored_bytes:,} bytes"
         assert result.layers[stored.label] == (NOTHING if stored.encoding == "plain" else Found(sizes))
 
@@ -161,4 +161,4 @@ class _Ones:
 def test_encodings_of_plug_ins_are_asked() -> None:
     model = product(a=np.ones((64, 64), np.float32))
     assert kinds(packed(model)[1].layers) == {"a": "codebook"}
-    assert kinds(packed(model, Context(encodings=(Ones(),)))[1].layers) == {"a": "ones"}
+    assert kinds(packed(model, Context(storage=Storage(extra=(Ones(),))))[1].layers) == {"a": "ones"}
