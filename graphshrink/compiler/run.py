@@ -77,6 +77,7 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
             progress=report,
             seed=options.request.seed,
             jobs=affordable_jobs(graph, options.jobs, options.max_memory),
+            storage=options.storage,
         )
         shrunk, records = _run_passes(graph, options, context, judge, timeline)
         report("encoding", 0, 1)

@@ -13,6 +13,7 @@ from graphshrink.encodings.codebook import Codebook
 from graphshrink.encodings.evaluate import cost_of_decoding
 from graphshrink.encodings.grid import Grid
 from graphshrink.encodings.grouped import Grouped
+from graphshrink.encodings.half import Half, HalfBfloat16
 from graphshrink.encodings.huffman import Huffman
 from graphshrink.encodings.quantised import quantise
 from graphshrink.encodings.size import function_bytes, tensor_bytes, total_bytes
@@ -25,10 +26,10 @@ from graphshrink.ir.weight import Weight
 
 Policy: TypeAlias = Literal["plain", "fast", "small", "quantised"]
 
-ENCODINGS: Final[tuple[Encoding, ...]] = (Codebook(), Grid(), Huffman(), Grouped(), Sparse())
-"""Every way to store a weight other than plain and quantised, which depends on what uses the weight."""
+_FAST: Final[tuple[Encoding, ...]] = (Codebook(), Grid(), Half(), HalfBfloat16())
 
-_FAST: Final[tuple[Encoding, ...]] = (Codebook(), Grid())
+ENCODINGS: Final[tuple[Encoding, ...]] = (*_FAST, Huffman(), Grouped(), Sparse())
+"""Every way to store a weight by itself other than plain; quantised depends on its use, shared on other weights."""
 
 # The encodings that each policy may use: `fast` those that cost little at load, `small` all, `quantised` those of
 # `fast` where a weight has no quantised form.
@@ -78,10 +79,14 @@ def policy_named(name: str) -> Policy:
     raise UsageError(f"--encoding {name!r}: there is no such policy; use one of {', '.join(get_args(Policy))}")
 
 
+def movable(elem_type: int, opset: int) -> bool:
+    """Whether weights of a type can be encoded."""
+    return elem_type in _TYPES and opset >= _TYPES[elem_type]
+
+
 def candidates(array: Array, storage: Storage, opset: int) -> list[Encoded]:
     """The encoded forms of a tensor, whatever they save."""
-    since = _TYPES.get(ELEM_TYPES.get(array.dtype, T.UNDEFINED))
-    if since is None or opset < since:
+    if not movable(ELEM_TYPES.get(array.dtype, T.UNDEFINED), opset):
         return []
     found = (encoding.encode(array) for encoding in storage.encodings if opset >= encoding.min_opset)
     return [encoded for encoded in found if encoded is not None]
@@ -172,13 +177,17 @@ class Chooser:
         fused = quantise(weight, self.builder.opset) if self.storage.policy == "quantised" else None
         forms = candidates(weight.array, self.storage, self.builder.opset) if fused is None else [fused]
         for encoded in forms:
-            trial = self._trial(weights)
-            plan = Plan(weight, encoded, 0)
-            plan.emit(trial)
-            size = own_bytes(trial)
-            if weight.tensor.nbytes <= MOST_GROWTH * size:  # a reader could not tell it from a bomb
-                plans.append(replace(plan, saves=plain - size))
+            plan = self.plan(weight, encoded, weights)
+            if weight.tensor.nbytes <= MOST_GROWTH * (plain - plan.saves):  # a reader could not tell it from a bomb
+                plans.append(plan)
         return sorted((plan for plan in plans if plan.saves > 0), key=lambda plan: -plan.saves)
+
+    def plan(self, weight: Weight, encoded: Encoded, weights: int) -> Plan:
+        """The plan to store a weight, one of so many, in a certain form."""
+        trial = self._trial(weights)
+        plan = Plan(weight, encoded, 0)
+        plan.emit(trial)
+        return replace(plan, saves=tensor_bytes(weight.tensor) - own_bytes(trial))
 
     def _drop_groups(self, weights: int) -> None:
         """Give up the tables and functions that cost more than the weights which use them gain over their next best."""

@@ -6,6 +6,7 @@ from typing import Final
 
 from graphshrink.encodings.base import FUNCTIONS, Builder, fresh_names
 from graphshrink.encodings.choose import Chooser, Plan, Storage, own_bytes
+from graphshrink.encodings.shared import share
 from graphshrink.encodings.size import tensor_bytes
 from graphshrink.ir import edit
 from graphshrink.ir.graph import Function, Graph, constant_of
@@ -65,7 +66,7 @@ def encode_graph(graph: Graph, chosen: Iterable[Weight], storage: Storage) -> li
         inline = header is None or (header.ir_version or 0) < _CONSTANTS_SINCE
         builder = Builder(names, scope.opset, inline, None if header is None else functions)
         chooser = Chooser(builder, storage, room)
-        plans = chooser.choose(weights)
+        plans = share(chooser, weights)
         room = chooser.room
         stored += [_stored(weight, plans.get(weight.label), builder) for weight in weights]
         edit.add_operators(scope, builder.operators, 0)

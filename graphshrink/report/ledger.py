@@ -16,7 +16,7 @@ from graphshrink.metrics.latency import Latency
 from graphshrink.metrics.macs import Known, macs, operator_macs, shapes_in
 from graphshrink.metrics.output_error import OutputError
 from graphshrink.metrics.size import affordable_gzip, file_chunks, sha256
-from graphshrink.passing.base import Changed
+from graphshrink.passing.base import Skipped
 from graphshrink.passing.final import Verification
 from graphshrink.passing.pipeline import PassRecord
 from graphshrink.verify import Verdict
@@ -179,7 +179,7 @@ def _reasons(records: Iterable[PassRecord]) -> dict[str, str]:
     said: dict[str, list[str]] = {}
     for record in records:
         for label, outcome in record.result.layers.items():
-            text = outcome.detail if isinstance(outcome, Changed) else f"left alone: {outcome.reason}"
+            text = f"left alone: {outcome.reason}" if isinstance(outcome, Skipped) else outcome.detail
             said.setdefault(label, []).append(f"{record.name}: {text}")
     return {label: "; ".join(texts) for label, texts in said.items()}
 
