@@ -1,0 +1,187 @@
+"""The models that runtimes are tried with: weights of all kinds alone, operators that use them, whole networks."""
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from onnx import helper
+from onnx.helper import find_min_ir_version_for
+
+import graphshrink
+from benchmarks.measuring import ROOT
+from benchmarks.runtimes.cases import POLICIES, Encode, Plan, encoded, portably, show, shown_plan
+from benchmarks.runtimes.jobs import Array
+from graphshrink.encodings import Policy
+from graphshrink.ir.tensor import tensor_of
+from graphshrink.onnx_io.emit import emit
+from graphshrink.onnx_io.fields import keep_in_place
+from graphshrink.onnx_io.load import load
+from graphshrink.onnx_io.runtime import Runtime
+from graphshrink.onnx_io.tensors import write_tensor
+from graphshrink.verify import SampleRequest
+from tests.consumers import CONSUMERS, VERSIONS, one_operator
+from tests.few_values import BFLOAT16, DTYPES, alphabet, drawn, tensors
+from tests.models import normal
+from tests.runners import newest_opset
+
+_TESTMODELS: Final = ROOT / "testmodels"
+_BITS: Final = (4, 6)
+
+Shape = tuple[int, ...]
+
+
+# ---- weights alone
+
+
+def _skewed(dtype: np.dtype[Any], count: int, shape: Shape, rng: np.random.Generator) -> Array:
+    """Values that are the rarer the farther they are from the middle one, as in a clustered Laplace distribution."""
+    places = np.clip(np.rint(rng.laplace(0, count / 16, shape)) + count // 2, 0, count - 1).astype(int)
+    array: Array = alphabet(dtype, count, rng)[places]
+    return array
+
+
+def _sparse(array: Array, density: float, rng: np.random.Generator) -> Array:
+    thinned: Array = np.where(rng.random(array.shape) < density, array, array.dtype.type(0))
+    return thinned
+
+
+def _structured(dtype: np.dtype[Any]) -> Iterator[Array]:
+    """Larger weights, each of the kind that some way of storing is for."""
+    rng = np.random.default_rng(1)
+    shape = (300, 401)
+    yield _skewed(dtype, 16, shape, rng)
+    yield _skewed(dtype, 64, shape, rng)
+    for density in (0.2, 0.05, 0.01):
+        yield _sparse(drawn(alphabet(dtype, 16, rng), shape, rng), density, rng)
+    yield _sparse(normal(*shape).astype(dtype), 0.05, rng)
+    yield normal(*shape, seed=1).astype(np.float16).astype(dtype)
+    yield normal(*shape, seed=2).astype(BFLOAT16).astype(dtype)
+    twice = normal(*shape, seed=3).astype(dtype)
+    yield twice
+    yield twice
+
+
+def _holding(arrays: dict[str, Array], opset: int) -> onnx.ModelProto:
+    """A model that has constants and does nothing."""
+    opsets = [helper.make_opsetid("", opset)]
+    model = helper.make_model(
+        helper.make_graph([], "g", [], []), opset_imports=opsets, ir_version=max(4, find_min_ir_version_for(opsets))
+    )
+    for name, array in arrays.items():
+        write_tensor(tensor_of(array, name), model.graph.initializer.add(), keep_in_place)
+    return model
+
+
+def weights_alone(opsets: range | list[int]) -> Iterator[Plan]:
+    """Every element type, with signed zeros, subnormals and NaNs that carry something, under every opset."""
+    for dtype in DTYPES:
+        arrays = {f"w{i}": array for i, array in enumerate([*tensors(dtype), *_structured(dtype)])}
+        for opset in opsets:
+            if dtype == BFLOAT16 and opset < 13:  # no operator moves it
+                continue
+            model, expected = show(_holding(arrays, opset), arrays)
+            encode = functools.partial(encoded, model, all_constants=True)
+            yield Plan(f"{dtype}, opset {opset}", f"{dtype} weights", model, encode, {}, expected)
+
+
+def long_streams() -> Iterator[Plan]:
+    """More weights than float32 can count one by one, 2^24."""
+    rng = np.random.default_rng(2)
+    shape = (4200, 4100)
+    for name, array in (
+        ("skewed", _skewed(np.dtype(np.float32), 16, shape, rng)),
+        ("sparse", _sparse(drawn(alphabet(np.dtype(np.float32), 16, rng), shape, rng), 0.05, rng)),
+    ):
+        model, expected = show(_holding({"w": array}, 13), {"w": array})
+        encode = functools.partial(encoded, model, all_constants=True)
+        yield Plan(f"{name}, 17 M weights", "17 M weights", model, encode, {}, expected)
+
+
+# ---- operators that use weights
+
+
+def _thin(*shape: int, seed: int = 0) -> Array:
+    rng = np.random.default_rng(seed)
+    values = (0.1 * rng.standard_normal(16)).astype(np.float32)
+    return _sparse(drawn(values, shape, rng), 0.1, rng)
+
+
+# The weights of the tests' models are small; these are large enough for what pays only where much is saved.
+_LARGE: Final = {
+    "Conv, sparse": one_operator("Conv", {"W": _thin(64, 48, 3, 3)}, normal(1, 48, 6, 6), [1, 64, 4, 4], {"W"}),
+    "Gemm, sparse": one_operator(
+        "Gemm", {"W": _thin(180, 200), "B": normal(180)}, normal(2, 200), [2, 180], {"W"}, transB=1
+    ),
+    "MatMul, sparse": one_operator("MatMul", {"W": _thin(200, 180)}, normal(2, 200), [2, 180], {"W"}),
+    "Gather, sparse": one_operator("Gather", {"W": _thin(900, 40)}, np.array([3, 1, 899]), [3, 40], {"W"}),
+    "LSTM, sparse": one_operator(
+        "LSTM",
+        {"W": _thin(1, 400, 90), "R": _thin(1, 400, 100, seed=1), "B": normal(1, 800)},
+        normal(3, 2, 90),
+        [3, 1, 2, 100],
+        {"W", "R"},
+        hidden_size=100,
+    ),
+}
+
+
+def consumers(versions: list[tuple[int, int]]) -> Iterator[Plan]:
+    """Every operator that uses weights, as it is and with the weights shown; in bodies and functions they cannot be."""
+    for opset, ir_version in versions:
+        for name, make in {**CONSUMERS, **_LARGE}.items():
+            if name == "function" and ir_version < 8:
+                continue
+            case = make(opset, ir_version)
+            encode = functools.partial(encoded, case.model)
+            title = f"{name}, opset {opset}, IR {ir_version}"
+            plan = Plan(title, "operators", case.model, encode, case.feeds, {})
+            yield from (plan, shown_plan(plan))
+
+
+def consumer_versions() -> list[tuple[int, int]]:
+    """Those of the tests, and the newest."""
+    newest = newest_opset()
+    return [*VERSIONS, (newest, find_min_ir_version_for([helper.make_opsetid("", newest)]))]
+
+
+# ---- networks
+
+
+@functools.cache
+def _compiled(path: Path, bits: int, policy: Policy, portable: bool) -> onnx.ModelProto:
+    passes = f"weight-sharing{{bits={bits}}}"
+    options: dict[str, Any] = portably(graphshrink.compile, portable)
+    return graphshrink.compile(path, passes, encoding=policy, verify=False, **options).model
+
+
+def networks(names: list[str]) -> Iterator[Plan]:
+    """Whole models, weights shared by the pass."""
+    with Runtime() as runtime:
+        for name in names:
+            path = _TESTMODELS / f"{name}.onnx"
+            feeds = dict(SampleRequest().open(load(path), runtime.open(path))[0])
+            for bits in _BITS:
+                encode = functools.partial(_compiled, path, bits)
+                for plain, policies in _alike(encode):
+                    plan = Plan(f"{name}, {bits} bits", "networks", plain, encode, feeds, {}, policies)
+                    yield from (plan, shown_plan(plan))
+
+
+def _alike(encode: Encode) -> Iterator[tuple[onnx.ModelProto, list[Policy]]]:
+    """Plain models, each with the policies that give it: which weights a pass touches depends on what it saves."""
+    found: dict[bytes, list[Policy]] = {}
+    for policy in POLICIES:
+        plain = emit(load(encode(policy, False)))
+        found.setdefault(plain.SerializeToString(deterministic=True), []).append(policy)
+    for content, policies in found.items():
+        yield onnx.load_from_string(content), policies
+
+
+def every_network() -> list[str]:
+    """Names of the shipped models."""
+    return sorted(path.stem for path in _TESTMODELS.glob("*.onnx"))
+
+
