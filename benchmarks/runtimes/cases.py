@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+import graphshrink
 from benchmarks.runtimes.jobs import Array, TensorFile, write_tensor
 from graphshrink.encodings import ENCODINGS, Policy, encode_graph
 from graphshrink.encodings.base import MARK
@@ -25,19 +26,31 @@ from graphshrink.ops import why_not_a_weight
 
 POLICIES: Final[tuple[Policy, ...]] = tuple(policy for policy in get_args(Policy) if policy != "plain")
 
+_HELD: Final = "/held"
+
 Encode: TypeAlias = Callable[[Policy, bool], onnx.ModelProto]
 """The model, stored as a policy says, and whether without what some runtimes do not take."""
 
 
+def portably(function: Callable[..., Any], wanted: bool) -> dict[str, bool]:
+    """The argument `portable`, for a function that has it."""
+    return {"portable": wanted} if "portable" in inspect.signature(function).parameters else {}
+
+
+_HAS_PORTABLE: Final = any(portably(function, True) for function in (graphshrink.compile, encode_graph, emit))
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A model in two forms, or three.
+    """A model in several forms.
 
     Attributes:
         name: unique.
         family: in which line of the table it is counted.
         encodings: which of them it has, by its marks.
         plain, encoded: paths of the files.
+        unfolded: path of the plain one with an Identity behind each weight. A runtime that folds nothing takes other
+            kernels, which round otherwise, for weights that are computed; so they are here.
         portable: path of the file for runtimes that do not take model-local functions; often that of `encoded`.
         inputs: to feed.
         weights: outputs whose bits are known.
@@ -48,6 +61,7 @@ class Case:
     family: str
     encodings: tuple[str, ...]
     plain: str
+    unfolded: str
     encoded: str
     portable: str
     inputs: tuple[TensorFile, ...]
@@ -75,7 +89,8 @@ def write_cases(plans: Iterable[Plan], folder: Path) -> Iterator[Case]:
         home.mkdir(parents=True)
         alike: dict[tuple[bytes, bytes], list[Policy]] = {}
         for policy in plan.policies:
-            native, portable = (_bytes(plan.encode(policy, wanted)) for wanted in (False, True))
+            native = _bytes(plan.encode(policy, False))
+            portable = _bytes(plan.encode(policy, True)) if _HAS_PORTABLE else native
             alike.setdefault((native, portable), []).append(policy)
         for forms, policies in alike.items():
             yield _write(plan, forms, policies, home)
@@ -83,17 +98,25 @@ def write_cases(plans: Iterable[Plan], folder: Path) -> Iterator[Case]:
 
 def _write(plan: Plan, forms: tuple[bytes, bytes], policies: Sequence[Policy], home: Path) -> Case:
     name = "-".join(policies)
-    paths = [home / "plain.onnx", home / f"{name}.onnx", home / f"{name}-portable.onnx"]
     native, portable = forms
-    if native == portable:
-        paths[2] = paths[1]
-    for path, content in zip(paths, (_bytes(plan.plain), native, portable), strict=True):
-        path.write_bytes(content)
+    ends = marked(onnx.load_from_string(native))
+    forms_by_name = {
+        "plain": _bytes(plan.plain),
+        f"{name}-unfolded": _bytes(_unfolded(plan.plain, {weight for weight, _ in ends})),
+        name: native,
+        name if native == portable else f"{name}-portable": portable,
+    }
+    for form, content in forms_by_name.items():
+        (home / f"{form}.onnx").write_bytes(content)
+    paths = {form: str(home / f"{form}.onnx") for form in forms_by_name}
     return Case(
         f"{plan.name}, {' and '.join(policies)}",
         plan.family,
-        tuple(sorted({encoding for _, encoding in marked(onnx.load_from_string(native))})),
-        *map(str, paths),
+        tuple(sorted({encoding for _, encoding in ends})),
+        paths["plain"],
+        paths[f"{name}-unfolded"],
+        paths[name],
+        paths.get(f"{name}-portable", paths[name]),
         tuple(write_tensor(key, value, home / f"in{i}.bin") for i, (key, value) in enumerate(plan.feeds.items())),
         tuple(write_tensor(key, value, home / f"w{i}.bin") for i, (key, value) in enumerate(plan.weights.items())),
         tuple(output.name for output in plan.plain.graph.output),
@@ -102,6 +125,25 @@ def _write(plan: Plan, forms: tuple[bytes, bytes], policies: Sequence[Policy], h
 
 def _bytes(model: onnx.ModelProto) -> bytes:
     return model.SerializeToString(deterministic=True)
+
+
+def _unfolded(model: onnx.ModelProto, names: set[str]) -> onnx.ModelProto:
+    """The model with an Identity behind these constants of its main graph."""
+    moved = onnx.ModelProto()
+    moved.CopyFrom(model)
+    graph = moved.graph
+    for holder in (*graph.initializer, *(value for value in graph.input)):
+        if holder.name in names:
+            holder.name += _HELD
+    for node in graph.node:
+        if node.output[0] in names:
+            node.output[0] += _HELD
+    constants = [node for node in graph.node if node.op_type == "Constant"]
+    rest = [node for node in graph.node if node.op_type != "Constant"]
+    identities = [helper.make_node("Identity", [name + _HELD], [name]) for name in sorted(names)]
+    del graph.node[:]
+    graph.node.extend([*constants, *identities, *rest])
+    return moved
 
 
 def marked(model: onnx.ModelProto) -> list[tuple[str, str]]:
@@ -114,11 +156,6 @@ def never_used(cases: Iterable[Case]) -> list[str]:
     """The encodings that no case has: nothing was shown of them."""
     used = {name for case in cases for name in case.encodings}
     return [encoding.name for encoding in ENCODINGS if encoding.name not in used]
-
-
-def portably(function: Callable[..., Any], wanted: bool) -> dict[str, bool]:
-    """The argument `portable`, for a function that has it."""
-    return {"portable": wanted} if "portable" in inspect.signature(function).parameters else {}
 
 
 def encoded(model: onnx.ModelProto, policy: Policy, portable: bool, *, all_constants: bool = False) -> onnx.ModelProto:
@@ -166,7 +203,6 @@ def shown_plan(plan: Plan) -> Plan:
     return replace(
         plan,
         name=f"{plan.name}, weights shown",
-        family=f"{plan.family}, weights",
         plain=model,
         encode=lambda policy, portable: show(plan.encode(policy, portable), arrays)[0],
         weights=expected,

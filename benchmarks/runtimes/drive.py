@@ -1,15 +1,15 @@
-"""Letting a runtime, a process of its own, do all jobs; one that takes the process down with it costs that job alone."""
+"""Letting a runtime, a process of its own, do all jobs; a job that takes the process down costs itself alone."""
 
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from benchmarks.measuring import ROOT
 from benchmarks.runtimes.cases import Case
 from benchmarks.runtimes.jobs import Answer, Job, answer_line, read_answers, write_jobs
-from benchmarks.runtimes.verdict import Verdict, judge
+from benchmarks.runtimes.verdict import Outcome, Verdict, judge
 
 Command: TypeAlias = Sequence[str]
 """What starts a runtime; paths of the jobs, the answers and a folder for tensors are appended."""
@@ -19,7 +19,7 @@ _MOST_CRASHES: Final = 20  # then something else is wrong
 
 
 def try_all(cases: Sequence[Case], command: Command, *, portable: bool, folder: Path) -> list[Verdict]:
-    """Run the plain and the encoded model of every case.
+    """Run the plain and the encoded model of every case, and the unfolded one where these two differ.
 
     Args:
         cases: what to try.
@@ -28,15 +28,26 @@ def try_all(cases: Sequence[Case], command: Command, *, portable: bool, folder: 
         folder: an empty one for what it writes.
     """
     wanted = {case.name: case.portable if portable else case.encoded for case in cases}
-    jobs = {
-        path: Job(path, path, case.inputs, case.outputs) for case in cases for path in (case.plain, wanted[case.name])
+    models = ((case, path) for case in cases for path in (case.plain, wanted[case.name]))
+    answers = run_jobs(_jobs(models), command, folder / "first")
+    verdicts = [judge(case, answers[case.plain], answers[wanted[case.name]]) for case in cases]
+    again = [verdict.case for verdict in verdicts if verdict.outcome == Outcome.UNEQUAL]
+    unfolded = run_jobs(_jobs((case, case.unfolded) for case in again), command, folder / "second")
+    second = {
+        case.name: judge(case, answers[case.plain], answers[wanted[case.name]], unfolded[case.unfolded])
+        for case in again
     }
-    answers = run_jobs(list(jobs.values()), command, folder)
-    return [judge(case, answers[case.plain], answers[wanted[case.name]]) for case in cases]
+    return [second.get(verdict.case.name, verdict) for verdict in verdicts]
+
+
+def _jobs(models: Iterable[tuple[Case, str]]) -> list[Job]:
+    """Each model once, though several cases may have it."""
+    return list({path: Job(path, path, case.inputs, case.outputs) for case, path in models}.values())
 
 
 def run_jobs(jobs: Sequence[Job], command: Command, folder: Path) -> dict[str, Answer]:
     """Answers by the name of the job."""
+    folder.mkdir(parents=True)
     answers_file = folder / "answers.jsonl"
     for attempt in range(_MOST_CRASHES):
         answers = read_answers(answers_file)

@@ -30,8 +30,8 @@ class TensorFile:
         return Path(self.file).read_bytes()
 
     def read(self) -> Array:
-        """The tensor."""
-        return np.frombuffer(self.content(), self.dtype).reshape(self.shape)
+        """The tensor; writable, as OpenVINO wants it."""
+        return np.frombuffer(bytearray(self.content()), self.dtype).reshape(self.shape)
 
 
 def write_tensor(name: str, array: Array, file: Path) -> TensorFile:

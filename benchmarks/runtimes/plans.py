@@ -1,7 +1,7 @@
 """The models that runtimes are tried with: weights of all kinds alone, operators that use them, whole networks."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from graphshrink.onnx_io.runtime import Runtime
 from graphshrink.onnx_io.tensors import write_tensor
 from graphshrink.verify import SampleRequest
 from tests.consumers import CONSUMERS, VERSIONS, one_operator
-from tests.few_values import BFLOAT16, DTYPES, alphabet, drawn, tensors
+from tests.few_values import BFLOAT16, DTYPES, drawn, tensors
 from tests.models import normal
 from tests.runners import newest_opset
 
@@ -36,10 +36,17 @@ Shape = tuple[int, ...]
 # ---- weights alone
 
 
+def _ordinary(dtype: np.dtype[Any], count: int, rng: np.random.Generator) -> Array:
+    """Distinct finite numbers that every runtime should keep, both zeros among them."""
+    numbers = np.arange(1, count - 1) * rng.choice([-1, 1], count - 2) / 64
+    values: Array = np.concatenate([[0.0, -0.0], numbers]).astype(dtype)
+    return values
+
+
 def _skewed(dtype: np.dtype[Any], count: int, shape: Shape, rng: np.random.Generator) -> Array:
     """Values that are the rarer the farther they are from the middle one, as in a clustered Laplace distribution."""
     places = np.clip(np.rint(rng.laplace(0, count / 16, shape)) + count // 2, 0, count - 1).astype(int)
-    array: Array = alphabet(dtype, count, rng)[places]
+    array: Array = _ordinary(dtype, count, rng)[places]
     return array
 
 
@@ -52,16 +59,25 @@ def _structured(dtype: np.dtype[Any]) -> Iterator[Array]:
     """Larger weights, each of the kind that some way of storing is for."""
     rng = np.random.default_rng(1)
     shape = (300, 401)
-    yield _skewed(dtype, 16, shape, rng)
-    yield _skewed(dtype, 64, shape, rng)
+    for count in (2, 3, 8, 16, 64, 128, 256):
+        yield drawn(_ordinary(dtype, count, rng), (61, 67), rng)
+    for count in (16, 64):
+        yield _skewed(dtype, count, shape, rng)
     for density in (0.2, 0.05, 0.01):
-        yield _sparse(drawn(alphabet(dtype, 16, rng), shape, rng), density, rng)
+        yield _sparse(drawn(_ordinary(dtype, 16, rng), shape, rng), density, rng)
     yield _sparse(normal(*shape).astype(dtype), 0.05, rng)
-    yield normal(*shape, seed=1).astype(np.float16).astype(dtype)
-    yield normal(*shape, seed=2).astype(BFLOAT16).astype(dtype)
+    for number, narrow in enumerate((np.dtype(np.float16), BFLOAT16)):
+        yield _normal_in(narrow, shape, number).astype(dtype)
     twice = normal(*shape, seed=3).astype(dtype)
     yield twice
     yield twice
+
+
+def _normal_in(dtype: np.dtype[Any], shape: Shape, seed: int) -> Array:
+    """Numbers of a narrow type that are neither zero nor subnormal in any type."""
+    numbers = normal(*shape, seed=seed)
+    array: Array = np.where(np.abs(numbers) < 1e-3, 1.0, numbers).astype(dtype)
+    return array
 
 
 def _holding(arrays: dict[str, Array], opset: int) -> onnx.ModelProto:
@@ -75,29 +91,38 @@ def _holding(arrays: dict[str, Array], opset: int) -> onnx.ModelProto:
     return model
 
 
-def weights_alone(opsets: range | list[int]) -> Iterator[Plan]:
-    """Every element type, with signed zeros, subnormals and NaNs that carry something, under every opset."""
+def weights_alone(opsets: Sequence[int], step: int = 1) -> Iterator[Plan]:
+    """Weights of every element type, under every opset: ordinary numbers, and odd bits.
+
+    The latter are signed zeros, subnormals, infinities and NaNs that carry something, in small tensors of all shapes,
+    of which every `step`th is taken.
+    """
     for dtype in DTYPES:
-        arrays = {f"w{i}": array for i, array in enumerate([*tensors(dtype), *_structured(dtype)])}
-        for opset in opsets:
-            if dtype == BFLOAT16 and opset < 13:  # no operator moves it
-                continue
-            model, expected = show(_holding(arrays, opset), arrays)
-            encode = functools.partial(encoded, model, all_constants=True)
-            yield Plan(f"{dtype}, opset {opset}", f"{dtype} weights", model, encode, {}, expected)
+        for family, arrays in (
+            ("ordinary weights", list(_structured(dtype))),
+            ("odd bits", list(tensors(dtype))[::step]),
+        ):
+            for opset in opsets:
+                if dtype != BFLOAT16 or opset >= 13:  # no operator moves it before
+                    yield _alone(f"{family}, {dtype}, opset {opset}", family, arrays, opset)
+
+
+def _alone(name: str, family: str, arrays: Sequence[Array], opset: int) -> Plan:
+    held = {f"w{i}": array for i, array in enumerate(arrays)}
+    model, expected = show(_holding(held, opset), held)
+    encode = functools.partial(encoded, model, all_constants=True)
+    return Plan(name, family, model, encode, {}, expected)
 
 
 def long_streams() -> Iterator[Plan]:
     """More weights than float32 can count one by one, 2^24."""
     rng = np.random.default_rng(2)
-    shape = (4200, 4100)
+    dtype, shape = np.dtype(np.float32), (4200, 4100)
     for name, array in (
-        ("skewed", _skewed(np.dtype(np.float32), 16, shape, rng)),
-        ("sparse", _sparse(drawn(alphabet(np.dtype(np.float32), 16, rng), shape, rng), 0.05, rng)),
+        ("skewed", _skewed(dtype, 16, shape, rng)),
+        ("sparse", _sparse(drawn(_ordinary(dtype, 16, rng), shape, rng), 0.05, rng)),
     ):
-        model, expected = show(_holding({"w": array}, 13), {"w": array})
-        encode = functools.partial(encoded, model, all_constants=True)
-        yield Plan(f"{name}, 17 M weights", "17 M weights", model, encode, {}, expected)
+        yield _alone(f"{name}, 17 M weights", "17 M weights", [array], 13)
 
 
 # ---- operators that use weights
@@ -183,5 +208,3 @@ def _alike(encode: Encode) -> Iterator[tuple[onnx.ModelProto, list[Policy]]]:
 def every_network() -> list[str]:
     """Names of the shipped models."""
     return sorted(path.stem for path in _TESTMODELS.glob("*.onnx"))
-
-
