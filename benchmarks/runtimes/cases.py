@@ -32,7 +32,7 @@ Encode: TypeAlias = Callable[[Policy, bool], onnx.ModelProto]
 """The model, stored as a policy says, and whether without what some runtimes do not take."""
 
 
-def portably(function: Callable[..., Any], wanted: bool) -> dict[str, bool]:
+def portably(function: Callable[..., Any], wanted: bool) -> dict[str, Any]:
     """The argument `portable`, for a function that has it."""
     return {"portable": wanted} if "portable" in inspect.signature(function).parameters else {}
 
@@ -132,9 +132,12 @@ def _unfolded(model: onnx.ModelProto, names: set[str]) -> onnx.ModelProto:
     moved = onnx.ModelProto()
     moved.CopyFrom(model)
     graph = moved.graph
-    for holder in (*graph.initializer, *(value for value in graph.input)):
-        if holder.name in names:
-            holder.name += _HELD
+    for tensor in graph.initializer:
+        if tensor.name in names:
+            tensor.name += _HELD
+    for info in graph.input:  # where constants have to be inputs as well
+        if info.name in names:
+            info.name += _HELD
     for node in graph.node:
         if node.output[0] in names:
             node.output[0] += _HELD
@@ -200,10 +203,14 @@ def shown_plan(plan: Plan) -> Plan:
     names = {name for policy in plan.policies for name, _ in marked(plan.encode(policy, False))}
     arrays = {weight.name: np.asarray(weight.array) for weight in weights(load(plan.plain)) if weight.name in names}
     model, expected = show(plan.plain, arrays)
+
+    def encode(policy: Policy, portable: bool) -> onnx.ModelProto:
+        return show(plan.encode(policy, portable), arrays)[0]
+
     return replace(
         plan,
         name=f"{plan.name}, weights shown",
         plain=model,
-        encode=lambda policy, portable: show(plan.encode(policy, portable), arrays)[0],
+        encode=encode,
         weights=expected,
     )
