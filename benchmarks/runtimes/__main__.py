@@ -122,8 +122,7 @@ def main() -> int:
 
 
 def _conclude(rows: Mapping[str, list[Verdict] | str], cases: list[Case], options: argparse.Namespace) -> int:
-    verdicts = {name: row for name, row in rows.items() if not isinstance(row, str)}
-    print("", *(line for name, row in verdicts.items() for line in reasons(name, row)), sep="\n")
+    print("", *(line for name, row in rows.items() for line in reasons(name, row)), sep="\n")
     unused = never_used(cases)
     if unused:
         print(f"no model has these encodings, so nothing was shown of them: {', '.join(unused)}")

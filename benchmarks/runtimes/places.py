@@ -2,19 +2,15 @@
 
 import os
 import shutil
-import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from testmodels.fetching import FetchError, cache_folder
+from testmodels.fetching import FetchError, cache_folder, find_client, run_client
 
 OPENVINO: Final = "openvino==2026.4.1"
 WEB: Final = "onnxruntime-web@1.30.0"
 PLAYWRIGHT: Final = "playwright-core@1.64.1"
-
-_SECONDS: Final = 600
 
 
 def openvino_python() -> Path:
@@ -27,18 +23,16 @@ def openvino_python() -> Path:
     python = folder / "bin" / "python"
     if not _ready(folder):
         shutil.rmtree(folder, ignore_errors=True)
-        _do([sys.executable, "-m", "venv", str(folder)])
-        _do([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", OPENVINO])
+        run_client([sys.executable, "-m", "venv", str(folder)], what=OPENVINO, client="venv")
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        run_client([*pip, OPENVINO], what=OPENVINO, client="pip")
         _mark_ready(folder)
     return python
 
 
 def node() -> str:
     """Raises: FetchError, if it is not installed."""
-    found = shutil.which("node")
-    if found is None:
-        raise FetchError("the command node is not installed")
-    return found
+    return find_client("node", needed_for=WEB)
 
 
 def node_package(package: str) -> Path:
@@ -49,13 +43,11 @@ def node_package(package: str) -> Path:
     """
     folder = cache_folder() / "runtimes" / package
     if not _ready(folder):
-        npm = shutil.which("npm")
-        if npm is None:
-            raise FetchError("the command npm is not installed")
+        npm = find_client("npm", needed_for=package)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel", "error"]
-        _do([npm, "install", "--prefix", str(folder), *quiet, package])
+        run_client([npm, "install", "--prefix", str(folder), *quiet, package], what=package)
         _mark_ready(folder)
     return folder / "node_modules" / package.rpartition("@")[0]
 
@@ -71,8 +63,9 @@ def chromium(*, install: bool) -> str:
         apt = shutil.which("apt-get")
         if apt is None or os.geteuid() != 0:
             raise FetchError("Chromium is not installed, and installing it takes root and apt-get")
-        _do([apt, "update", "-qq"])
-        _do([apt, "install", "-y", "-qq", "--no-install-recommends", "chromium", "fonts-dejavu-core"])
+        run_client([apt, "update", "-qq"], what="chromium")
+        packages = ["chromium", "fonts-dejavu-core"]
+        run_client([apt, "install", "-y", "-qq", "--no-install-recommends", *packages], what="chromium")
         found = _chromium()
     if found is None:
         raise FetchError("Chromium is not installed (Debian's package chromium)")
@@ -89,14 +82,3 @@ def _ready(folder: Path) -> bool:
 
 def _mark_ready(folder: Path) -> None:
     (folder / ".ready").touch()
-
-
-def _do(command: Sequence[str]) -> None:
-    what = " ".join(command[-3:])
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
-    except (OSError, subprocess.TimeoutExpired) as e:
-        raise FetchError(f"{what}: {e}") from e
-    if done.returncode != 0:
-        lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        raise FetchError(f"{what}: ended with {done.returncode}: {lines[-1] if lines else 'it said nothing'}")

@@ -108,14 +108,14 @@ def failed(verdicts: Iterable[Verdict]) -> list[Verdict]:
 
 
 def summary(rows: Mapping[str, Sequence[Verdict] | str]) -> str:
-    """A line for each runtime: counts for each family of cases, or why there is no such runtime here."""
+    """A line for each runtime: counts for each family of cases, or that there is no such runtime here."""
     families = list(dict.fromkeys(v.case.family for row in rows.values() if not isinstance(row, str) for v in row))
     return table(["runtime", *families], [_line(runtime, row, families) for runtime, row in rows.items()])
 
 
 def _line(runtime: str, row: Sequence[Verdict] | str, families: Sequence[str]) -> list[str]:
     if isinstance(row, str):
-        return [f"{runtime}: not available: {row}", *("-" for _ in families)]
+        return [f"{runtime} (not available)", *("-" for _ in families)]
     return [runtime, *(_counts(v.outcome for v in row if v.case.family == family) for family in families)]
 
 
@@ -129,8 +129,10 @@ def _kind(why: str) -> str:
     return "".join(letter for letter in why if not letter.isdigit())[:60]
 
 
-def reasons(runtime: str, verdicts: Iterable[Verdict]) -> list[str]:
-    """A line for each kind of trouble: how often, the first case, and the reason."""
+def reasons(runtime: str, verdicts: Sequence[Verdict] | str) -> list[str]:
+    """A line for each kind of trouble: how often, the first case, and the reason; or why the runtime is not there."""
+    if isinstance(verdicts, str):
+        return [f"{runtime}: not available: {verdicts}"]
     kinds: dict[tuple[Outcome, str, str], list[Verdict]] = {}
     for verdict in verdicts:
         if verdict.outcome not in (Outcome.EQUAL, Outcome.UNFOLDED):
