@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.runtimes import plans
 from benchmarks.runtimes.__main__ import RUNTIMES, attempt, exit_code
-from benchmarks.runtimes.cases import Case, Plan, encoded, marked, never_used, show, shown_plan, write_cases
+from benchmarks.runtimes.cases import Case, Plan, encoded, marked, never_used, portably, show, shown_plan, write_cases
 from benchmarks.runtimes.drive import run_jobs, try_all
 from benchmarks.runtimes.jobs import Answer, Array, Job, answer_line, read_answers, read_jobs, write_jobs, write_tensor
 from benchmarks.runtimes.verdict import Outcome, Verdict, judge
@@ -145,6 +145,14 @@ def test_bfloat16_is_shown_as_the_upper_half_of_float32() -> None:
     shown = show(onnx.ModelProto(), {"w": narrow})[1]["shown0"].view(np.uint32)
     assert_same_bits((shown >> 16).astype(np.uint16), narrow.view(np.uint16))
     assert not np.any(shown & 0xFFFF)
+
+
+def test_portable_is_said_to_functions_that_know_the_word() -> None:
+    def knows(model: str, *, portable: bool = False) -> None: ...
+    def does_not(model: str) -> None: ...
+
+    assert (portably(knows, True), portably(knows, False)) == ({"portable": True}, {"portable": False})
+    assert portably(does_not, True) == {}
 
 
 def test_policies_that_store_alike_make_one_case(tmp_path: Path) -> None:
