@@ -19,7 +19,7 @@ from benchmarks.runtimes import browser, plans
 from benchmarks.runtimes.cases import Case, Plan, never_used, write_cases
 from benchmarks.runtimes.drive import Command, try_all
 from benchmarks.runtimes.places import OPENVINO, WEB, node, node_package, openvino_python
-from benchmarks.runtimes.verdict import Verdict, failed, reasons, summary
+from benchmarks.runtimes.verdict import Outcome, Verdict, failed, reasons, summary
 from testmodels.fetching import FetchError
 from tests.runners import newest_opset
 
@@ -84,7 +84,7 @@ def _counted(verdicts: list[Verdict] | str) -> Any:
         return {"not_available": verdicts}
     by_family = itertools.groupby(sorted(verdicts, key=lambda v: v.case.family), lambda v: v.case.family)
     return {
-        family: {str(outcome): sum(v.outcome == outcome for v in held) for outcome in {v.outcome for v in held}}
+        family: {str(outcome): n for outcome in Outcome if (n := sum(v.outcome == outcome for v in held))}
         for family, held in ((family, list(group)) for family, group in by_family)
     }
 
