@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import graphshrink
 from benchmarks.measuring import MB, Request, graphshrink_command, in_fresh_process, request, spread, table
-from graphshrink.encodings import encode_graph
+from graphshrink.encodings import Storage, encode_graph
 from graphshrink.ir.weight import weights
 from graphshrink.ops import why_not_a_weight
 from graphshrink.passing.base import Context
@@ -80,7 +80,7 @@ def share(source: str, target: str, jobs: int) -> dict[str, float]:
     lap("load")
     step.run(graph, Context(jobs=jobs))
     lap("pass")
-    encode_graph(graph, [weight for weight in weights(graph) if why_not_a_weight(weight) is None], "fast")
+    encode_graph(graph, [weight for weight in weights(graph) if why_not_a_weight(weight) is None], Storage())
     lap("encode")
     graphshrink.save(graph, Path(target))
     lap("save")

@@ -1,16 +1,18 @@
-"""Models of one operator, or one body, that uses weights of few distinct values."""
+"""Models of one operator, or one body, that uses weights which some encoding is for."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from graphshrink.ir.types import Array
-from tests.few_values import few
+from tests.few_values import few, pruned, skewed
 from tests.models import model_of, normal
+
+Draw: TypeAlias = Callable[..., Array]
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,14 @@ def one_operator(
     return make
 
 
-def recurrent(op_type: str, gates: int) -> Callable[[int, int], Case]:
+def recurrent(op_type: str, gates: int, hidden: int = 24, draw: Draw = few) -> Callable[[int, int], Case]:
     constants = {
-        "W": few(1, gates * 24, 20),
-        "R": few(1, gates * 24, 24, seed=1),
-        "B": normal(1, 2 * gates * 24),
+        "W": draw(1, gates * hidden, 20),
+        "R": draw(1, gates * hidden, hidden, seed=1),
+        "B": normal(1, 2 * gates * hidden),
     }
-    return one_operator(op_type, constants, normal(3, 2, 20), [3, 1, 2, 24], {"W", "R"}, hidden_size=24)
+    y: list[int | str] = [3, 1, 2, hidden]
+    return one_operator(op_type, constants, normal(3, 2, 20), y, {"W", "R"}, hidden_size=hidden)
 
 
 def in_if(opset: int, ir_version: int) -> Case:
@@ -154,5 +157,19 @@ CONSUMERS: Final[dict[str, Callable[[int, int], Case]]] = {
     "Loop": in_loop,
     "function": in_function,
     "Constant": in_constant_node,
+}
+# With weights that are large enough for the functions which decode streams.
+LARGE: Final[dict[str, Callable[[int, int], Case]]] = {
+    "Conv": one_operator("Conv", {"W": skewed(64, 70, 3, 3)}, normal(1, 70, 6, 6), [1, 64, 4, 4], {"W"}),
+    "ConvTranspose": one_operator(
+        "ConvTranspose", {"W": pruned(70, 64, 3, 3)}, normal(1, 70, 3, 3), [1, 64, 5, 5], {"W"}
+    ),
+    "Gemm": one_operator("Gemm", {"W": skewed(300, 130)}, normal(2, 300), [2, 130], {"W"}, transB=0),
+    "MatMul": one_operator("MatMul", {"W": pruned(400, 300)}, normal(2, 400), [2, 300], {"W"}),
+    "MatMul, batch": one_operator("MatMul", {"W": skewed(3, 200, 130)}, normal(3, 2, 200), [3, 2, 130], {"W"}),
+    "Gather": one_operator("Gather", {"W": skewed(1111, 50)}, np.array([3, 1, 49]), [3, 50], {"W"}),
+    "LSTM": recurrent("LSTM", 4, 110, skewed),
+    "GRU": recurrent("GRU", 3, 200, pruned),
+    "RNN": recurrent("RNN", 1, 300, skewed),
 }
 VERSIONS: Final = [(9, 3), (9, 4), (11, 6), (13, 7), (18, 8), (21, 10)]

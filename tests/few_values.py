@@ -1,4 +1,4 @@
-"""Tensors of few distinct values, with every kind of bits in them."""
+"""Tensors of few distinct values, with every kind of bits in them, and others that have some structure."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -65,6 +65,32 @@ def tensors(dtype: np.dtype[Any]) -> Iterator[Array]:
         yield grouped(dtype, shape, axis, rng)
     for axis in (0, 1, 2):
         yield np.asarray(np.repeat(grouped(dtype, (6, 10, 90), axis, rng), 2, axis=axis))  # neighbours share theirs
+    for entries, shape in [(2, (2049,)), (3, (61, 67)), (17, (3, 29, 31)), (60, (5, 1000)), (256, (2, 2, 1009))]:
+        values = alphabet(dtype, entries, rng)
+        yield drawn(values, shape, rng)
+        for zeros in (0.5, 0.98):
+            yield np.where(rng.random(shape) < zeros, dtype.type(0), drawn(values, shape, rng)).astype(dtype)
+    yield far_between(dtype, rng)
+    yield from on_grids(dtype, rng)
+
+
+def far_between(dtype: np.dtype[Any], rng: np.random.Generator) -> Array:
+    """Non-zeros that are thousands of zeros apart, and one at either end."""
+    array = np.zeros(20_011, dtype)
+    places = [0, 5, 6, 4000, 13_000, 13_001, 20_010]
+    array[places] = drawn(alphabet(dtype, 3, rng), (len(places),), rng)
+    return array
+
+
+def on_grids(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Array]:
+    """Whole multiples of a scale: of all, or of each index along an axis."""
+    for low, high in [(-128, 127), (0, 255), (-8, 7), (0, 15), (-200, 55), (-90, 90), (-1, 1), (3, 17)]:
+        for shape, axis in [((11, 211), None), ((6, 401), 0), ((401, 6), 1), ((3, 5, 199), 1), ((2, 7, 3, 61), 3)]:
+            steps = rng.integers(low, high, shape, endpoint=True)
+            count = 1 if axis is None else shape[axis]
+            scale = rng.uniform(0.01, 0.02, count).astype(dtype)
+            spread = [1] * len(shape) if axis is None else [count if a == axis else 1 for a in range(len(shape))]
+            yield np.asarray(steps.astype(dtype) * scale.reshape(spread))
 
 
 def few(*shape: int, entries: int = 16, seed: int = 0) -> Array:
@@ -73,4 +99,17 @@ def few(*shape: int, entries: int = 16, seed: int = 0) -> Array:
     values = (0.1 * rng.standard_normal(entries)).astype(np.float32)
     values[0] = 0.0
     array: Array = values[rng.integers(0, entries, shape)]
+    return array
+
+
+def skewed(*shape: int, seed: int = 0) -> Array:
+    """Weights of which most are zero or near it."""
+    array: Array = np.round(np.random.default_rng(seed).laplace(size=shape)).astype(np.float32) / 16
+    return array
+
+
+def pruned(*shape: int, seed: int = 0) -> Array:
+    """Weights of which one in twelve is left, each with a value of its own."""
+    rng = np.random.default_rng(seed)
+    array: Array = np.where(rng.random(shape) < 1 / 12, rng.standard_normal(shape), 0).astype(np.float32)
     return array

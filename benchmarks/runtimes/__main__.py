@@ -55,9 +55,9 @@ RUNTIMES: Final[Mapping[str, tuple[Callable[[], Command], bool]]] = {
 def _plans(short: bool) -> Iterator[Plan]:
     newest = newest_opset()
     if short:
-        yield from plans.weights_alone([9, 13, 21], step=3)
+        yield from plans.weights_alone([9, 18], step=6)
         yield from plans.consumers([(9, 3), (21, 10)])
-        yield from plans.networks(["lenet-5", "lstm"])
+        yield from plans.networks(["lenet-5", "lstm"], bits=(4,))
         return
     yield from plans.weights_alone(range(9, newest + 1))
     yield from plans.consumers(plans.consumer_versions())

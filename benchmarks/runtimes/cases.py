@@ -4,19 +4,17 @@ A case says of some outputs which bits they have to have: of the weights, which 
 outputs are compared with what the plain model gives in the same runtime, whose arithmetic is its own affair.
 """
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeAlias, get_args
+from typing import Final, TypeAlias, get_args
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-import graphshrink
 from benchmarks.runtimes.jobs import Array, TensorFile, write_tensor
-from graphshrink.encodings import ENCODINGS, Policy, encode_graph
+from graphshrink.encodings import ENCODINGS, Policy, Storage, encode_graph
 from graphshrink.encodings.base import MARK
 from graphshrink.ir.tensor import ELEM_TYPES
 from graphshrink.ir.weight import weights
@@ -24,20 +22,13 @@ from graphshrink.onnx_io.emit import emit
 from graphshrink.onnx_io.load import load
 from graphshrink.ops import why_not_a_weight
 
-POLICIES: Final[tuple[Policy, ...]] = tuple(policy for policy in get_args(Policy) if policy != "plain")
+# `quantised` is another matter: runtimes have kernels for it that compute with integers.
+POLICIES: Final[tuple[Policy, ...]] = tuple(p for p in get_args(Policy) if p not in ("plain", "quantised"))
 
 _HELD: Final = "/held"
 
 Encode: TypeAlias = Callable[[Policy, bool], onnx.ModelProto]
 """The model, stored as a policy says, and whether without what some runtimes do not take."""
-
-
-def portably(function: Callable[..., Any], wanted: bool) -> dict[str, Any]:
-    """The argument `portable`, for a function that has it."""
-    return {"portable": wanted} if "portable" in inspect.signature(function).parameters else {}
-
-
-_HAS_PORTABLE: Final = any(portably(function, True) for function in (graphshrink.compile, encode_graph, emit))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +80,7 @@ def write_cases(plans: Iterable[Plan], folder: Path) -> Iterator[Case]:
         home.mkdir(parents=True)
         alike: dict[tuple[bytes, bytes], list[Policy]] = {}
         for policy in plan.policies:
-            native = _bytes(plan.encode(policy, False))
-            portable = _bytes(plan.encode(policy, True)) if _HAS_PORTABLE else native
+            native, portable = (_bytes(plan.encode(policy, wanted)) for wanted in (False, True))
             alike.setdefault((native, portable), []).append(policy)
         for forms, policies in alike.items():
             yield _write(plan, forms, policies, home)
@@ -165,8 +155,8 @@ def encoded(model: onnx.ModelProto, policy: Policy, portable: bool, *, all_const
     """The model with its weights, or with all of its constants, stored as a policy says."""
     graph = load(model)
     chosen = [weight for weight in weights(graph) if all_constants or why_not_a_weight(weight) is None]
-    encode_graph(graph, chosen, policy, **portably(encode_graph, portable))
-    return emit(graph, **portably(emit, portable))
+    encode_graph(graph, chosen, Storage(policy, portable=portable))
+    return emit(graph)
 
 
 def show(model: onnx.ModelProto, arrays: Mapping[str, Array]) -> tuple[onnx.ModelProto, dict[str, Array]]:

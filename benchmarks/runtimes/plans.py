@@ -12,7 +12,7 @@ from onnx.helper import find_min_ir_version_for
 
 import graphshrink
 from benchmarks.measuring import ROOT
-from benchmarks.runtimes.cases import POLICIES, Encode, Plan, encoded, portably, show, shown_plan
+from benchmarks.runtimes.cases import POLICIES, Encode, Plan, encoded, show, shown_plan
 from benchmarks.runtimes.jobs import Array
 from graphshrink.encodings import Policy
 from graphshrink.ir.tensor import tensor_of
@@ -22,7 +22,7 @@ from graphshrink.onnx_io.load import load
 from graphshrink.onnx_io.runtime import Runtime
 from graphshrink.onnx_io.tensors import write_tensor
 from graphshrink.verify import SampleRequest
-from tests.consumers import CONSUMERS, VERSIONS, one_operator
+from tests.consumers import CONSUMERS, LARGE, VERSIONS
 from tests.few_values import BFLOAT16, DTYPES, drawn, tensors
 from tests.models import normal
 from tests.runners import newest_opset
@@ -66,6 +66,8 @@ def _structured(dtype: np.dtype[Any]) -> Iterator[Array]:
     for density in (0.2, 0.05, 0.01):
         yield _sparse(drawn(_ordinary(dtype, 16, rng), shape, rng), density, rng)
     yield _sparse(normal(*shape).astype(dtype), 0.05, rng)
+    steps = np.clip(np.rint(30 * rng.standard_normal(shape)), -127, 127).astype(dtype)
+    yield np.asarray(steps * rng.uniform(0.01, 0.02, (shape[0], 1)).astype(dtype))  # as quantisers leave weights behind
     for number, narrow in enumerate((np.dtype(np.float16), BFLOAT16)):
         yield _normal_in(narrow, shape, number).astype(dtype)
     twice = normal(*shape, seed=3).astype(dtype)
@@ -128,35 +130,14 @@ def long_streams() -> Iterator[Plan]:
 # ---- operators that use weights
 
 
-def _thin(*shape: int, seed: int = 0) -> Array:
-    rng = np.random.default_rng(seed)
-    values = (0.1 * rng.standard_normal(16)).astype(np.float32)
-    return _sparse(drawn(values, shape, rng), 0.1, rng)
-
-
-# The weights of the tests' models are small; these are large enough for what pays only where much is saved.
-_LARGE: Final = {
-    "Conv, sparse": one_operator("Conv", {"W": _thin(64, 48, 3, 3)}, normal(1, 48, 6, 6), [1, 64, 4, 4], {"W"}),
-    "Gemm, sparse": one_operator(
-        "Gemm", {"W": _thin(180, 200), "B": normal(180)}, normal(2, 200), [2, 180], {"W"}, transB=1
-    ),
-    "MatMul, sparse": one_operator("MatMul", {"W": _thin(200, 180)}, normal(2, 200), [2, 180], {"W"}),
-    "Gather, sparse": one_operator("Gather", {"W": _thin(900, 40)}, np.array([3, 1, 899]), [3, 40], {"W"}),
-    "LSTM, sparse": one_operator(
-        "LSTM",
-        {"W": _thin(1, 400, 90), "R": _thin(1, 400, 100, seed=1), "B": normal(1, 800)},
-        normal(3, 2, 90),
-        [3, 1, 2, 100],
-        {"W", "R"},
-        hidden_size=100,
-    ),
-}
+# Some of the tests' models have weights large enough for what pays only where much is saved.
+_CONSUMERS: Final = {**CONSUMERS, **{f"{name}, large": make for name, make in LARGE.items()}}
 
 
 def consumers(versions: list[tuple[int, int]]) -> Iterator[Plan]:
     """Every operator that uses weights, as it is and with the weights shown; in bodies and functions they cannot be."""
     for opset, ir_version in versions:
-        for name, make in {**CONSUMERS, **_LARGE}.items():
+        for name, make in _CONSUMERS.items():
             if name == "function" and ir_version < 8:
                 continue
             case = make(opset, ir_version)
@@ -178,20 +159,19 @@ def consumer_versions() -> list[tuple[int, int]]:
 @functools.cache
 def _compiled(path: Path, bits: int, policy: Policy, portable: bool) -> onnx.ModelProto:
     passes = f"weight-sharing{{bits={bits}}}"
-    options: dict[str, Any] = portably(graphshrink.compile, portable)
-    return graphshrink.compile(path, passes, encoding=policy, verify=False, **options).model
+    return graphshrink.compile(path, passes, encoding=policy, portable=portable, verify=False).model
 
 
-def networks(names: list[str]) -> Iterator[Plan]:
+def networks(names: list[str], bits: tuple[int, ...] = _BITS) -> Iterator[Plan]:
     """Whole models, weights shared by the pass."""
     with Runtime() as runtime:
         for name in names:
             path = _TESTMODELS / f"{name}.onnx"
             feeds = dict(SampleRequest().open(load(path), runtime.open(path))[0])
-            for bits in _BITS:
-                encode = functools.partial(_compiled, path, bits)
+            for width in bits:
+                encode = functools.partial(_compiled, path, width)
                 for plain, policies in _alike(encode):
-                    plan = Plan(f"{name}, {bits} bits", "networks", plain, encode, feeds, {}, policies)
+                    plan = Plan(f"{name}, {width} bits", "networks", plain, encode, feeds, {}, policies)
                     yield from (plan, shown_plan(plan))
 
 

@@ -123,6 +123,8 @@ def _compiled(source: Path, destination: Path | None, flags: Flags, sections: di
             max_drop=flags.max_drop,
             require_faster=flags.require_faster,
             encoding=flags.encoding,
+            portable=flags.portable,
+            load_memory=None if flags.load_memory is None else bytes_of("--load-memory", flags.load_memory),
             include=flags.include,
             exclude=flags.exclude,
             seed=flags.seed,

@@ -53,7 +53,15 @@ class Flags:
     require_faster: Annotated[
         bool, Parameter(negative="", help="Measure latency; exit with 4 when the result is slower.")
     ] = False
-    encoding: Annotated[str, Parameter(help="How weights are stored: plain, fast or small (today as fast).")] = "fast"
+    encoding: Annotated[
+        str, Parameter(help="How weights are stored: plain, fast (to load), small (fewest bytes) or quantised.")
+    ] = "fast"
+    portable: Annotated[
+        bool, Parameter(negative="", help="No functions in the model, for runtimes that know none (OpenVINO).")
+    ] = False
+    load_memory: Annotated[
+        str | None, Parameter(help="Memory that weights may take while the result is loaded, such as 64MB.")
+    ] = None
     include: Annotated[
         tuple[str, ...], Parameter(help="Only weights, operators or types that match this pattern.", **_LIST)
     ] = ()

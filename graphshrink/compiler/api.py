@@ -8,7 +8,7 @@ from graphshrink.calibration.sources import Source
 from graphshrink.compiler.options import DEFAULT_PASSES, DEFAULTS, Options
 from graphshrink.compiler.result import Compiled
 from graphshrink.compiler.run import ModelLike, compile_with
-from graphshrink.encodings import policy_named
+from graphshrink.encodings import Storage, policy_named
 from graphshrink.errors import UsageError
 from graphshrink.onnx_io.runtime import Limits
 from graphshrink.passing.base import Progress, Selection
@@ -29,6 +29,8 @@ def compile(
     max_drop: float | None = None,
     require_faster: bool = False,
     encoding: str = "fast",
+    portable: bool = False,
+    load_memory: int | None = None,
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
     seed: int = 0,
@@ -59,7 +61,9 @@ def compile(
             `graphshrink.passing.scoring`.
         max_drop: how far the score may fall; needs `metric`.
         require_faster: measure latency, and say in `missed` when the result is slower than the original.
-        encoding: how weights are stored: "plain", "fast" or "small".
+        encoding: how weights are stored: "plain", "fast", "small" or "quantised".
+        portable: no functions of the model, for runtimes that know none.
+        load_memory: bytes that all weights, and what they are computed from, may take while the result is loaded.
         include: glob patterns over weights, and names and types of the operators that use them; empty for all.
         exclude: likewise, what to leave alone.
         seed: of every random choice.
@@ -86,8 +90,7 @@ def compile(
         rules=plan.rules,
         request=SampleRequest(calibration, samples, seed, input_shapes or {}),
         max_error=max_error,
-        encoding=policy_named(encoding),
-        encodings=known.encodings,
+        storage=Storage(policy_named(encoding), known.encodings, portable, load_memory),
         selection=Selection(tuple(include), tuple(exclude)),
         jobs=jobs,
         providers=tuple(providers),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from graphshrink.encodings import Encoding, Policy
+from graphshrink.encodings import Storage
 from graphshrink.errors import UsageError
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.weight import weights
@@ -29,8 +29,7 @@ class Options:
         rules: other settings for some layers.
         request: where samples come from.
         max_error: bound on every output's error; None for the default.
-        encoding: how weights are stored.
-        encodings: further encodings, of plug-ins.
+        storage: how weights are stored.
         selection: which layers may be touched.
         jobs: threads.
         providers: ONNX Runtime's execution providers.
@@ -48,8 +47,7 @@ class Options:
     rules: tuple[LayerRule, ...] = ()
     request: SampleRequest = field(default_factory=SampleRequest)
     max_error: float | None = None
-    encoding: Policy = "fast"
-    encodings: tuple[Encoding, ...] = ()
+    storage: Storage = field(default_factory=Storage)
     selection: Selection = field(default_factory=Selection)
     jobs: int = 1
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
@@ -73,8 +71,10 @@ class Options:
             "metric": None if self.metric is None else self.metric.name,
             "max_drop": None if self.metric is None else self.metric.max_drop,
             "require_faster": self.require_faster,
-            "encoding": self.encoding,
-            "encodings": [encoding.name for encoding in self.encodings],
+            "encoding": self.storage.policy,
+            "encodings": [encoding.name for encoding in self.storage.extra],
+            "portable": self.storage.portable,
+            "load_memory": self.storage.load_memory,
             "include": list(self.selection.include),
             "exclude": list(self.selection.exclude),
             "seed": self.request.seed,
@@ -126,6 +126,7 @@ def _expect_numbers(options: Options) -> None:
         ("--seed", options.request.seed, 0),
         ("--worker-memory", options.limits.memory, 1),
         ("--max-memory", options.max_memory, 1),
+        ("--load-memory", options.storage.load_memory, 1),
     ):
         if value is not None and value < least:
             raise UsageError(f"{name} {value}: give a number from {least}")

@@ -71,7 +71,7 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
         with timeline("running the original"):
             judge = _judge(graph, original, options)
         context = Context(
-            options.encoding,
+            options.storage.policy,
             options.selection,
             options.rules,
             progress=report,
@@ -182,7 +182,7 @@ def _encode(graph: Graph, options: Options) -> tuple[Graph, list[Stored]]:
     """The graph as it will be written: a copy with its weights encoded."""
     encoded = graph.copy()
     chosen = [weight for weight in weights(encoded) if _may_encode(weight, options)]
-    return encoded, encode_graph(encoded, chosen, options.encoding, options.encodings)
+    return encoded, encode_graph(encoded, chosen, options.storage)
 
 
 def _may_encode(weight: Weight, options: Options) -> bool:

@@ -1,9 +1,10 @@
 """How weights are stored: exactly, in few bytes, as constants and standard operators that compute them."""
 
 from graphshrink.encodings.base import Builder, Encoded, Encoding
-from graphshrink.encodings.choose import ENCODINGS, Policy, Stored, best_encoding, encode_graph, policy_named
+from graphshrink.encodings.choose import ENCODINGS, Policy, Storage, best_encoding, policy_named
 from graphshrink.encodings.codebook import DECODE_BYTES, group_counts, most_distinct, stored_bytes, table_bytes
 from graphshrink.encodings.lift import Lifted, lift
+from graphshrink.encodings.place import Stored, encode_graph
 
 __all__ = [
     "DECODE_BYTES",
@@ -13,6 +14,7 @@ __all__ = [
     "Encoding",
     "Lifted",
     "Policy",
+    "Storage",
     "Stored",
     "best_encoding",
     "encode_graph",

@@ -8,14 +8,16 @@ The last operator bears the mark, its name, which ends in a fresh name because O
 its output is the weight's own name, so that nothing downstream changes. docs/format.md has every layout.
 """
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count, product
 from types import MappingProxyType
-from typing import ClassVar, Final, Protocol
+from typing import ClassVar, Final, Protocol, TypeAlias
 
 import numpy as np
 
-from graphshrink.ir.graph import Graph
+from graphshrink.ir import edit
+from graphshrink.ir.graph import Function, Graph
 from graphshrink.ir.operator import Attribute, AttributeType, Operator, attributes_of
 from graphshrink.ir.tensor import Tensor, tensor_of
 from graphshrink.ir.types import Array, Metadata
@@ -23,11 +25,19 @@ from graphshrink.ir.types import Array, Metadata
 MARK: Final = "gs:"
 """Node names that start so are the last operator of a decode subgraph; the name of the encoding follows."""
 
+_LITERALS_SINCE: Final = 12  # opset: Constant can hold integers
+
+FUNCTIONS: Final = "gs"
+"""Domain of the functions that decode subgraphs call."""
+
 
 class Encoded(Protocol):
     """A tensor in encoded form."""
 
-    encoding: ClassVar[str]
+    @property
+    def encoding(self) -> str:
+        """Name of the encoding."""
+        ...
 
     @property
     def tables(self) -> Hashable:
@@ -81,6 +91,10 @@ def fresh_names(graph: Graph) -> FreshNames:
     return FreshNames(frozenset(taken))
 
 
+Body: TypeAlias = Callable[..., tuple[str, ...]]
+"""Adds operators to a builder: gets it and the names of inputs, gives the names of what they compute."""
+
+
 @dataclass(slots=True)
 class Builder:
     """Collects the constants and operators of decode subgraphs in one scope.
@@ -89,13 +103,18 @@ class Builder:
         names: where new value names come from.
         opset: version of the standard operators that the scope uses.
         constants_inline: constants become Constant operators, where a scope can hold no initializers of its own.
+        functions: the functions that may be called, by name; grows as bodies are called. None where everything is
+            to stand in the scope itself.
+        literals: small int64 constants are spelled out in Constant operators, which takes fewest bytes.
         tensors, operators: what has been collected.
         shared: names of the tables that several weights can use, and of their constants.
     """
 
-    names: FreshNames
+    names: Iterator[str]
     opset: int
     constants_inline: bool = False
+    functions: dict[str, Function] | None = None
+    literals: bool = False
     tensors: list[Tensor] = field(default_factory=lambda: list[Tensor]())
     operators: list[Operator] = field(default_factory=lambda: list[Operator]())
     shared: set[str] = field(default_factory=lambda: set[str]())
@@ -104,7 +123,7 @@ class Builder:
     def constant(self, array: Array) -> str:
         """A constant of this weight alone."""
         name = next(self.names)
-        tensor = tensor_of(array, name)
+        tensor = tensor_of(array, None if self.constants_inline else name)
         if self.constants_inline:
             held = MappingProxyType({"value": Attribute("value", AttributeType.TENSOR, tensor)})
             self.operators.append(Operator("Constant", (), (name,), held))
@@ -115,7 +134,15 @@ class Builder:
     def shared_constant(self, array: Array) -> str:
         """A constant that equal ones of other weights in the scope share."""
         key = ("constant", array.dtype.str, array.shape, array.tobytes())
+        if self.literals and array.dtype == np.int64 and array.ndim == 1:
+            return self._once(key, lambda: self.op("Constant", value_ints=tuple(map(int, array))))
+        if self.literals and array.dtype == np.int64 and array.ndim == 0:
+            return self._once(key, lambda: self.op("Constant", value_int=int(array)))
         return self._once(key, lambda: self.constant(array))
+
+    def scalar(self, value: int, dtype: type[np.int32] | type[np.int64] = np.int64) -> str:
+        """A shared constant without axes."""
+        return self.shared_constant(np.array(value, dtype))
 
     def shared_table(self, array: Array, to: int) -> str:
         """A table that several weights can use, stored in one element type and used in another."""
@@ -136,7 +163,7 @@ class Builder:
         *inputs: str,
         output: str | None = None,
         mark: str | None = None,
-        **attributes: int | tuple[int, ...],
+        **attributes: int | bytes | tuple[int, ...] | Tensor,
     ) -> str:
         """An operator; returns the name of its output."""
         name = output if output is not None else next(self.names)
@@ -144,9 +171,41 @@ class Builder:
         self.operators.append(Operator(op_type, inputs, (name,), held, name=None if mark is None else self._mark(mark)))
         return name
 
+    def call(self, name: str, body: Body, inputs: Sequence[str], outputs: int) -> tuple[str, ...]:
+        """What a body computes, by way of a function of the model where that is allowed.
+
+        Args:
+            name: of the function; the same name always has the same body.
+            body: adds the operators.
+            inputs: names of its inputs.
+            outputs: how many it has.
+        """
+        if self.functions is None:
+            return body(self, *inputs)
+        if name not in self.functions:
+            self.functions[name] = self._function(name, body, len(inputs))
+        results = tuple(next(self.names) for _ in range(outputs))
+        self.operators.append(Operator(name, tuple(inputs), results, domain=FUNCTIONS))
+        return results
+
+    def _function(self, name: str, body: Body, inputs: int) -> Function:
+        literals = self.opset >= _LITERALS_SINCE
+        inner = Builder(_letters(), self.opset, constants_inline=True, functions=self.functions, literals=literals)
+        taken = tuple(next(inner.names) for _ in range(inputs))
+        given = body(inner, *taken)
+        graph = Graph()
+        calls = any(operator.domain == FUNCTIONS for operator in inner.operators)
+        graph.opsets = ((None, self.opset), *([(FUNCTIONS, 1)] if calls else []))
+        edit.add_operators(graph, inner.operators, 0)
+        return Function(name, FUNCTIONS, None, taken, given, (), (), graph)
+
     def finish(self, output: str, mark: str) -> None:
         """Make the operator added last the marked one, with the weight as its output."""
         self.operators[-1] = replace(self.operators[-1], outputs=(output,), name=self._mark(mark))
+
+    def unmark(self) -> None:
+        """Let the operator added last be an ordinary one: what it computes is a part of something else."""
+        self.operators[-1] = replace(self.operators[-1], name=None)
 
     def describe(self, doc: str | None, metadata: Metadata) -> None:
         """Let the operator added last, the marked one, carry what the file says of the weight."""
@@ -166,3 +225,33 @@ class Builder:
         one = self.shared_constant(np.array([1], np.int64))
         zero = self.shared_constant(np.array([0], np.int64))
         return self.op("Slice", value, zero, self.shared_constant(np.array([count], np.int64)), one)
+
+    def first(self, value: str, count: int) -> str:
+        """The first `count` elements of a vector; from opset 10."""
+        return self.op("Slice", value, self.vector(0), self.vector(count))
+
+    def vector(self, value: int) -> str:
+        """A shared constant with one element."""
+        return self.shared_constant(np.array([value], np.int64))
+
+    def split(self, value: str, parts: int, axis: int) -> tuple[str, ...]:
+        """Equal parts along an axis."""
+        names = tuple(next(self.names) for _ in range(parts))
+        said = {"num_outputs": parts} if self.opset >= 18 else {}
+        self.operators.append(Operator("Split", (value,), names, attributes_of(axis=axis, **said)))
+        return names
+
+    def sum(self, value: str, axis: int) -> str:
+        """Sums along an axis, which stays with length one."""
+        if self.opset < 13:
+            return self.op("ReduceSum", value, axes=(axis,))
+        return self.op("ReduceSum", value, self.shared_constant(np.array([axis], np.int64)))
+
+    def filled(self, shape: str, value: int) -> str:
+        """An int32 tensor of one value."""
+        return self.op("ConstantOfShape", shape, value=tensor_of(np.array([value], np.int32)))
+
+
+def _letters() -> Iterator[str]:
+    """a, b, ..., z, aa, ab, ...: names inside a function."""
+    return ("".join(letters) for length in count(1) for letters in product("abcdefghijklmnopqrstuvwxyz", repeat=length))

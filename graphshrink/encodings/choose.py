@@ -1,54 +1,71 @@
-"""Choosing how each weight is stored, and putting the decode subgraphs into the graph.
+"""Choosing how each weight is stored.
 
 The choice is made by bytes, the decode subgraph with its names included, and never by a clock. Nothing is ever stored
 in more bytes than plain.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias, get_args
 
-from graphshrink.encodings.base import Builder, Encoded, Encoding, FreshNames, fresh_names
+from graphshrink.encodings.base import Builder, Encoded, Encoding, FreshNames
 from graphshrink.encodings.codebook import Codebook
-from graphshrink.encodings.size import tensor_bytes, total_bytes
+from graphshrink.encodings.grid import Grid
+from graphshrink.encodings.huffman import Huffman
+from graphshrink.encodings.quantised import quantise
+from graphshrink.encodings.size import function_bytes, tensor_bytes, total_bytes
+from graphshrink.encodings.sparse import Sparse
 from graphshrink.errors import UsageError
-from graphshrink.ir import edit
-from graphshrink.ir.graph import Graph, constant_of
-from graphshrink.ir.tensor import ELEM_TYPES, T, Tensor
+from graphshrink.ir.graph import Function
+from graphshrink.ir.tensor import ELEM_TYPES, T
 from graphshrink.ir.types import Array
 from graphshrink.ir.weight import Weight
 
-Policy: TypeAlias = Literal["plain", "fast", "small"]
+Policy: TypeAlias = Literal["plain", "fast", "small", "quantised"]
 
-ENCODINGS: Final[tuple[Encoding, ...]] = (Codebook(),)
-"""Every way to store a weight other than plain."""
+ENCODINGS: Final[tuple[Encoding, ...]] = (Codebook(), Grid(), Huffman(), Sparse())
+"""Every way to store a weight other than plain and quantised, which depends on what uses the weight."""
 
-# The encodings that each policy may use: `fast` those that cost little at load, `small` all.
-_POLICIES: Final[Mapping[Policy, tuple[Encoding, ...]]] = {"plain": (), "fast": ENCODINGS, "small": ENCODINGS}
+_FAST: Final[tuple[Encoding, ...]] = (Codebook(), Grid())
 
-_NAMES: Final = 60  # more than any decode subgraph needs
+# The encodings that each policy may use: `fast` those that cost little at load, `small` all, `quantised` those of
+# `fast` where a weight has no quantised form.
+_POLICIES: Final[Mapping[Policy, tuple[Encoding, ...]]] = {
+    "plain": (),
+    "fast": _FAST,
+    "small": ENCODINGS,
+    "quantised": _FAST,
+}
+
+MOST_GROWTH: Final = 200
+"""How many times as large as what it is stored in a weight may be; what is read may grow a little more (`evaluate`)."""
+
+_NAMES: Final = 60  # more than any decode subgraph needs where functions may be called
 
 # Element types that can be encoded, with the opset since when operators that move data take them.
 _TYPES: Final[Mapping[int, int]] = {T.FLOAT: 1, T.DOUBLE: 1, T.FLOAT16: 1, T.BFLOAT16: 13}
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """How one weight is stored.
+class Storage:
+    """How weights are to be stored.
 
     Attributes:
-        label: the weight.
-        encoding: name of the encoding, or "plain".
-        plain_bytes: what it would take in the file plainly.
-        stored_bytes: what it takes, decode subgraph included; tables shared by several weights are not counted here.
-        parts: the constants it is stored as.
+        policy: which encodings may be used.
+        extra: further ones, of plug-ins.
+        portable: no functions of the model, for runtimes that know none.
+        load_memory: bytes that weights and what they are computed from may take while a model is loaded, or None.
     """
 
-    label: str
-    encoding: str
-    plain_bytes: int
-    stored_bytes: int
-    parts: tuple[Tensor, ...]
+    policy: Policy = "fast"
+    extra: tuple[Encoding, ...] = ()
+    portable: bool = False
+    load_memory: int | None = None
+
+    @property
+    def encodings(self) -> tuple[Encoding, ...]:
+        """Those that may be used; none of a plug-in where everything is to be plain."""
+        return _POLICIES[self.policy] if self.policy == "plain" else (*_POLICIES[self.policy], *self.extra)
 
 
 def policy_named(name: str) -> Policy:
@@ -59,66 +76,48 @@ def policy_named(name: str) -> Policy:
     raise UsageError(f"--encoding {name!r}: there is no such policy; use one of {', '.join(get_args(Policy))}")
 
 
-def best_encoding(array: Array, policy: Policy, opset: int, extra: Sequence[Encoding] = ()) -> Encoded | None:
-    """The smallest encoded form of a tensor, or None where plain is smallest."""
+def candidates(array: Array, storage: Storage, opset: int) -> list[Encoded]:
+    """The encoded forms of a tensor, whatever they save."""
     since = _TYPES.get(ELEM_TYPES.get(array.dtype, T.UNDEFINED))
     if since is None or opset < since:
-        return None
-    candidates = [e.encode(array) for e in _allowed(policy, extra) if opset >= e.min_opset]
+        return []
+    found = (encoding.encode(array) for encoding in storage.encodings if opset >= encoding.min_opset)
+    return [encoded for encoded in found if encoded is not None]
+
+
+def best_encoding(array: Array, policy: Policy, opset: int, extra: Sequence[Encoding] = ()) -> Encoded | None:
+    """The smallest encoded form of a tensor by itself, or None where plain is smallest."""
     sized = [
         (size, index, candidate)
-        for index, candidate in enumerate(candidates)
-        if candidate is not None and (size := encoded_bytes(candidate, opset)) < array.nbytes
+        for index, candidate in enumerate(candidates(array, Storage(policy, tuple(extra)), opset))
+        if (size := encoded_bytes(candidate, opset)) < array.nbytes
     ]
     return min(sized)[2] if sized else None
 
 
-def _allowed(policy: Policy, extra: Sequence[Encoding]) -> tuple[Encoding, ...]:
-    """The encodings that a policy may use, those of plug-ins included, except where everything is to be plain."""
-    return _POLICIES[policy] if policy == "plain" else (*_POLICIES[policy], *extra)
-
-
 def encoded_bytes(encoded: Encoded, opset: int, output: str = "gs00000") -> int:
     """Bytes of an encoded tensor with its decode subgraph in a file, without the tables that equal ones share."""
-    builder = Builder(FreshNames(number=100), opset)
+    builder = Builder(FreshNames(number=100), opset, functions={})
     encoded.emit(builder, output)
-    return _own_bytes(builder)
+    return own_bytes(builder)
 
 
-def _own_bytes(builder: Builder, tensors_from: int = 0, operators_from: int = 0) -> int:
+def own_bytes(builder: Builder, tensors_from: int = 0, operators_from: int = 0) -> int:
+    """Bytes of what a builder has collected, without tables that other weights can share and functions."""
     tensors = [t for t in builder.tensors[tensors_from:] if t.name not in builder.shared]
     operators = [o for o in builder.operators[operators_from:] if o.outputs[0] not in builder.shared]
     return total_bytes(tensors, operators)
 
 
-def encode_graph(
-    graph: Graph, chosen: Iterable[Weight], policy: Policy, extra: Sequence[Encoding] = ()
-) -> list[Stored]:
-    """Replace weights by their decode subgraphs where that saves bytes.
-
-    Args:
-        graph: a main graph; changed in place.
-        chosen: weights of this graph that may be encoded, in file order.
-        policy: which encodings may be used.
-        extra: further ones, of plug-ins.
-
-    Returns:
-        How each of them is stored now.
-    """
-    scopes: dict[int, list[Weight]] = {}
-    for weight in chosen:
-        scopes.setdefault(id(weight.graph), []).append(weight)
-    names = fresh_names(graph)
-    return [
-        stored
-        for weights in scopes.values()
-        for stored in _encode_scope(weights[0].graph, weights, policy, names, extra)
-    ]
+def all_bytes(builder: Builder) -> int:
+    """Bytes of all that a builder has collected, functions included."""
+    functions = sum(map(function_bytes, (builder.functions or {}).values()))
+    return total_bytes(builder.tensors, builder.operators) + functions
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """A weight that an encoding fits, and what that would save before tables shared with others are paid for."""
+class Plan:
+    """A weight in an encoded form that fits it, and what that saves before shared tables are paid for."""
 
     weight: Weight
     encoded: Encoded
@@ -134,78 +133,91 @@ class _Plan:
         builder.describe(doc, weight.tensor.metadata or (() if said is None else said.metadata))
 
 
-def _encode_scope(
-    scope: Graph, chosen: Sequence[Weight], policy: Policy, names: FreshNames, extra: Sequence[Encoding]
-) -> list[Stored]:
-    root = scope.root
-    # Function bodies have no initializers; below IR version 4 each would have to be an input.
-    builder = Builder(names, scope.opset, root.header is None or (root.header.ir_version or 0) < 4)
-    plans = {plan.weight.label: plan for plan in _worthwhile(_plans(chosen, policy, builder, extra), builder)}
-    stored: list[Stored] = []
-    for weight in chosen:
-        plan, plain = plans.get(weight.label), tensor_bytes(weight.tensor)
-        if plan is None:
-            stored.append(Stored(weight.label, "plain", plain, plain, (weight.tensor,)))
-        else:
-            size, parts = _replace(scope, plan, builder)
-            stored.append(Stored(weight.label, plan.encoded.encoding, plain, size, parts))
-    edit.add_operators(scope, builder.operators, 0)
-    return stored
+@dataclass(slots=True)
+class Chooser:
+    """Chooses among the encoded forms of the weights of one scope.
 
+    Attributes:
+        builder: that the subgraphs are to be added to; it is only looked at.
+        storage: how weights are to be stored.
+        plans: for each weight all that save something, the best first.
+    """
 
-def _plans(chosen: Sequence[Weight], policy: Policy, builder: Builder, extra: Sequence[Encoding]) -> list[_Plan]:
-    plans: list[_Plan] = []
-    for weight in chosen:
-        encoded = best_encoding(weight.array, policy, builder.opset, extra)
-        if encoded is not None:
-            plan = _Plan(weight, encoded, 0)
-            trial = _trial(builder, len(chosen))
+    builder: Builder
+    storage: Storage
+    plans: dict[str, list[Plan]] = field(default_factory=lambda: dict[str, list[Plan]]())
+
+    def choose(self, chosen: Sequence[Weight]) -> dict[str, Plan]:
+        """The plans to follow, by the label of the weight."""
+        for weight in chosen:
+            self.plans[weight.label] = self._plans(weight, len(chosen))
+        self._drop_groups(len(chosen))
+        best = [plans[0] for plans in self.plans.values() if plans]
+        return {plan.weight.label: plan for plan in self._worthwhile(best)}
+
+    def _plans(self, weight: Weight, weights: int) -> list[Plan]:
+        plans: list[Plan] = []
+        plain = tensor_bytes(weight.tensor)
+        fused = quantise(weight, self.builder.opset) if self.storage.policy == "quantised" else None
+        forms = candidates(weight.array, self.storage, self.builder.opset) if fused is None else [fused]
+        for encoded in forms:
+            trial = self._trial(weights)
+            plan = Plan(weight, encoded, 0)
             plan.emit(trial)
-            plans.append(replace(plan, saves=tensor_bytes(weight.tensor) - _own_bytes(trial)))
-    return [plan for plan in plans if plan.saves > 0]
+            size = own_bytes(trial)
+            if weight.tensor.nbytes <= MOST_GROWTH * size:  # a reader could not tell it from a bomb
+                plans.append(replace(plan, saves=plain - size))
+        return sorted((plan for plan in plans if plan.saves > 0), key=lambda plan: -plan.saves)
 
+    def _drop_groups(self, weights: int) -> None:
+        """Give up the tables and functions that cost more than the weights which use them gain over their next best."""
+        while True:
+            groups: dict[Hashable, list[tuple[Plan, int]]] = {}
+            for plans in self.plans.values():
+                if plans:
+                    tables = plans[0].encoded.tables
+                    others = (plan.saves for plan in plans if plan.encoded.tables != tables)
+                    groups.setdefault(tables, []).append((plans[0], plans[0].saves - next(others, 0)))
+            losses = {
+                tables: self._shared_bytes(users[0][0], weights) - sum(gain for _, gain in users)
+                for tables, users in groups.items()
+            }
+            worst = max(losses, key=lambda tables: losses[tables], default=None)
+            if worst is None or losses[worst] <= 0:
+                return
+            for label, plans in self.plans.items():
+                self.plans[label] = [plan for plan in plans if plan.encoded.tables != worst]
 
-def _trial(builder: Builder, weights: int) -> Builder:
-    """An empty builder that gives names no shorter than the given one will for that many weights."""
-    last = builder.names.number + _NAMES * weights
-    names = replace(builder.names, number=10 ** (len(str(last)) - 1))
-    return Builder(names, builder.opset, builder.constants_inline)
-
-
-def _worthwhile(plans: list[_Plan], builder: Builder) -> list[_Plan]:
-    """Those plans that together save more than the tables that they share cost."""
-    wanted: list[_Plan] = []
-    alike: dict[Hashable, list[_Plan]] = {}
-    for plan in plans:
-        alike.setdefault(plan.encoded.tables, []).append(plan)
-    for group in alike.values():
-        kept = sorted(group, key=lambda plan: -plan.saves)
-        while kept and not _pays(kept, builder, len(plans)):
-            del kept[-max(1, len(kept) // 16) :]  # the weights that save least
-        wanted += kept
-    return wanted
-
-
-def _pays(plans: Iterable[_Plan], builder: Builder, count: int) -> bool:
-    trial = _trial(builder, count)
-    plain = 0
-    for plan in plans:
+    def _shared_bytes(self, plan: Plan, weights: int) -> int:
+        """Bytes of the tables and functions that a plan shares with others of its group."""
+        trial = self._trial(weights)
         plan.emit(trial)
-        plain += tensor_bytes(plan.weight.tensor)
-    return total_bytes(trial.tensors, trial.operators) < plain
+        return all_bytes(trial) - own_bytes(trial)
 
+    def _worthwhile(self, plans: list[Plan]) -> list[Plan]:
+        """Those plans that together save more than the tables that they share cost."""
+        wanted: list[Plan] = []
+        alike: dict[Hashable, list[Plan]] = {}
+        for plan in plans:
+            alike.setdefault(plan.encoded.tables, []).append(plan)
+        for group in alike.values():
+            kept = sorted(group, key=lambda plan: -plan.saves)
+            while kept and not self._pays(kept, len(plans)):
+                del kept[-max(1, len(kept) // 16) :]  # the weights that save least
+            wanted += kept
+        return wanted
 
-def _replace(scope: Graph, plan: _Plan, builder: Builder) -> tuple[int, tuple[Tensor, ...]]:
-    """Put the encoded form in the place of the plain constant; returns the bytes of its own, and its constants."""
-    name, first, started = plan.weight.name, len(builder.tensors), len(builder.operators)
-    plan.emit(builder)
-    parts = builder.tensors[first:]
-    home = scope.producer(name)
-    for tensor in parts:
-        edit.add_initializer(scope, tensor, before=name if home is None else None)
-    if home is None:
-        edit.remove_initializer(scope, name)
-    else:
-        edit.remove_operators(scope, [home])
-    inline = (constant_of(operator) for operator in builder.operators[started:])
-    return _own_bytes(builder, first, started), (*parts, *(tensor for tensor in inline if tensor is not None))
+    def _pays(self, plans: Sequence[Plan], weights: int) -> bool:
+        trial = self._trial(weights)
+        for plan in plans:
+            plan.emit(trial)
+        return all_bytes(trial) < sum(tensor_bytes(plan.weight.tensor) for plan in plans)
+
+    def _trial(self, weights: int) -> Builder:
+        """An empty builder that gives names no shorter than the given one will for that many weights."""
+        names = self.builder.names
+        last = names.number + _NAMES * weights if isinstance(names, FreshNames) else 0
+        functions = None if self.builder.functions is None else dict[str, Function]()
+        return Builder(
+            FreshNames(number=10 ** (len(str(last)) - 1)), self.builder.opset, self.builder.constants_inline, functions
+        )

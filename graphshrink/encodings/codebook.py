@@ -255,7 +255,7 @@ def most_distinct(array: Array, axis: int, groups: int, limit: int) -> int | Non
 
 
 def _too_many(array: Array, limit: int) -> bool:
-    return distinct(_rows(array, 0, 1)[0], limit) is None
+    return distinct(bits_of(array), limit) is None
 
 
 def _corner(array: Array) -> Array:
@@ -266,6 +266,12 @@ def _corner(array: Array) -> Array:
         cut.append(slice(max(1, left)))
         left //= max(1, min(length, left))
     return array[tuple(reversed(cut))]
+
+
+def bits_of(array: Array) -> Array:
+    """(elements,) the bits of a tensor's elements, as unsigned integers."""
+    bits: Array = _rows(array, 0, 1)[0]
+    return bits
 
 
 def _rows(array: Array, axis: int, groups: int) -> Array:
@@ -281,13 +287,13 @@ def distinct(bits: Array, limit: int = MAX_ENTRIES) -> Array | None:
         if len(known) > limit:
             return None
         chunk = bits[start : start + _CHUNK]
-        new = chunk[known[_labels(chunk, known)] != chunk]
+        new = chunk[known[labels_of(chunk, known)] != chunk]
         if new.size:
             known = np.union1d(known, new)
     return known if len(known) <= limit else None
 
 
-def _labels(bits: Array, book: Array) -> Array:
+def labels_of(bits: Array, book: Array) -> Array:
     """Where in an ordered book of at most 256 numbers each number stands; anything for numbers that are not in it.
 
     A multiplication and a shift send each number to a slot of a table (Knuth 1973, volume 3, 6.4), with a factor for
@@ -336,7 +342,7 @@ def _encode(array: Array, axis: int, groups: int) -> CodebookEncoded:
     for index, (row, book) in enumerate(zip(rows, books, strict=True)):
         entries[index] = np.pad(book, (0, padded - len(book)), mode="edge")
         for start in range(0, len(row), _PART):
-            labels = _labels(row[start : start + _PART], book)
+            labels = labels_of(row[start : start + _PART], book)
             for plane, packed in zip(planes, codes, strict=True):
                 _pack(labels, plane, packed[index, start // plane.per_byte :])
     return CodebookEncoded(array.shape, axis, entries.view(array.dtype), planes, codes)

@@ -7,6 +7,7 @@ content.
 from collections.abc import Iterable
 
 from graphshrink.errors import InternalError
+from graphshrink.ir.graph import Function
 from graphshrink.ir.operator import Attribute, AttributeType, Operator
 from graphshrink.ir.tensor import Tensor
 from graphshrink.ir.types import Metadata
@@ -23,6 +24,16 @@ def operator_bytes(operator: Operator) -> int:
     content += sum(_text(text) for text in (operator.name, operator.domain, operator.doc) if text is not None)
     content += _pairs(operator.metadata)
     return _framed(content + sum(_framed(_attribute(attribute)) for attribute in operator.attributes.values()))
+
+
+def function_bytes(function: Function) -> int:
+    """Bytes of a function in the file; for those that decode subgraphs call."""
+    content = sum(_text(text) for text in (function.name, *function.inputs, *function.outputs))
+    content += sum(operator_bytes(operator) for _, operator in function.body.operators())
+    content += 0 if function.domain is None else _text(function.domain)
+    for domain, version in function.body.opsets:
+        content += _framed((0 if domain is None else _text(domain)) + 1 + _varint(version or 1))
+    return 1 + _framed(content)  # `functions` is field 25: two key bytes
 
 
 def total_bytes(tensors: Iterable[Tensor], operators: Iterable[Operator]) -> int:
@@ -61,6 +72,8 @@ def _attribute(attribute: Attribute) -> int:
         return named + _framed(_tensor(value))
     if attribute.type is AttributeType.INT and isinstance(value, int):
         return named + 1 + _varint(value)
+    if attribute.type is AttributeType.STRING and isinstance(value, bytes):
+        return named + _framed(len(value))
     if attribute.type is AttributeType.INTS and isinstance(value, tuple):
         return named + sum(1 + _varint(v) for v in value if isinstance(v, int))
     raise InternalError(f"attribute {attribute.name!r} of type {attribute.type.name} in a decode subgraph")

@@ -123,6 +123,30 @@ def rename_values(whole: Graph | Function, mapping: Mapping[str, str]) -> None:
         whole.outputs = tuple(new.get(name, name) for name in whole.outputs)
 
 
+def add_functions(graph: Graph, functions: Sequence[Function], domain: str) -> None:
+    """Give a model functions of a domain, which is imported if it is not yet."""
+    if graph.header is None:
+        raise InternalError("functions belong to the main graph")
+    known = {function.key for function in graph.header.functions}
+    if twice := [function.name for function in functions if function.key in known]:
+        raise InternalError(f"function {twice[0]!r} is there already")
+    graph.header.functions = [*graph.header.functions, *functions]
+    if all(imported != domain for imported, _ in graph.opsets):
+        graph.opsets = (*graph.opsets, (domain, 1))
+
+
+def drop_functions(graph: Graph, domain: str) -> None:
+    """Take the functions of a domain from a model, and its import, if nothing outside of them calls them."""
+    if graph.header is None:
+        raise InternalError("functions belong to the main graph")
+    inside = {id(function.body) for function in graph.header.functions if function.domain == domain}
+    for _, scope in graph.scopes():
+        if id(scope.root) not in inside and any(operator.domain == domain for _, operator in scope.operators()):
+            return
+    graph.header.functions = [function for function in graph.header.functions if function.domain != domain]
+    graph.opsets = tuple(imported for imported in graph.opsets if imported[0] != domain)
+
+
 def add_initializer(graph: Graph, constant: Tensor | SparseTensor, *, before: str | None = None) -> None:
     """Add an initializer, last or before another one; its name must not have a source yet, except an input."""
     name = constant.name

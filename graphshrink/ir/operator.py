@@ -125,7 +125,13 @@ class Operator:
         return replace(self, attributes=MappingProxyType({**self.attributes, attribute.name: attribute}))
 
 
-def attributes_of(**values: int | float | tuple[int, ...]) -> Mapping[str, Attribute]:
+def attributes_of(**values: int | float | bytes | tuple[int, ...] | Tensor) -> Mapping[str, Attribute]:
     """Attributes from keyword arguments."""
-    kinds = {int: AttributeType.INT, float: AttributeType.FLOAT, tuple: AttributeType.INTS}
+    kinds = {
+        int: AttributeType.INT,
+        float: AttributeType.FLOAT,
+        bytes: AttributeType.STRING,
+        tuple: AttributeType.INTS,
+        Tensor: AttributeType.TENSOR,
+    }
     return MappingProxyType({name: Attribute(name, kinds[type(value)], value) for name, value in values.items()})

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
-from graphshrink.encodings import ENCODINGS, Stored, best_encoding, encode_graph, lift
+from graphshrink.encodings import ENCODINGS, Policy, Storage, Stored, best_encoding, encode_graph, lift
 from graphshrink.encodings.base import Builder, Encoded, Encoding, FreshNames
 from graphshrink.ir.compare import difference
 from graphshrink.ir.graph import Graph
@@ -24,7 +24,7 @@ from graphshrink.onnx_io.load import load, load_as_stored
 from graphshrink.onnx_io.tensors import write_tensor
 from graphshrink.onnx_io.to_proto import write_operator
 from graphshrink.ops import why_not_a_weight
-from tests.consumers import CONSUMERS, VERSIONS
+from tests.consumers import CONSUMERS, LARGE, VERSIONS, Case
 from tests.few_values import BFLOAT16, DTYPES, alphabet, assert_same_bits, drawn, few, tensors
 from tests.models import model_of
 from tests.runners import OPTIMISED, newest_opset, operators_left, run
@@ -34,9 +34,16 @@ OPSETS: Final = [9, 10, 11, 13, 18, 21, newest_opset()]
 NAMES = [encoding.name for encoding in ENCODINGS]
 
 
+# How many of the tensors each encoding takes, at the least.
+FEWEST: Final = {"codebook": 60, "grid": 40, "huffman": 20, "sparse": 10}
+
+
 def encoded_by(encoding: Encoding, dtype: np.dtype[Any]) -> list[tuple[Array, Encoded]]:
     found = [(array, encoded) for array in tensors(dtype) if (encoded := encoding.encode(array)) is not None]
-    assert len(found) > 60
+    if (encoding.name, dtype) in [("grid", BFLOAT16), ("sparse", BFLOAT16)]:
+        assert not found
+        pytest.skip("does not apply to this type")
+    assert len(found) >= FEWEST[encoding.name]
     return found
 
 
@@ -70,8 +77,9 @@ def as_read(array: Array) -> Array:
     return widened
 
 
-def supported(dtype: np.dtype[Any]) -> list[int]:
-    return [opset for opset in OPSETS if dtype != BFLOAT16 or opset >= 13]
+def supported(encoding: Encoding, dtype: np.dtype[Any]) -> list[int]:
+    least = max(encoding.min_opset, 13 if dtype == BFLOAT16 else 1)
+    return [opset for opset in OPSETS if opset >= least]
 
 
 # ---- what is stored is what comes back
@@ -88,7 +96,7 @@ def test_decode_is_exact(encoding: Encoding, dtype: np.dtype[Any]) -> None:
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=NAMES)
 def test_onnx_runtime_decodes_exactly(encoding: Encoding, dtype: np.dtype[Any]) -> None:
     cases = encoded_by(encoding, dtype)
-    for opset in supported(dtype):
+    for opset in supported(encoding, dtype) if cases else ():
         model = decoding_model(cases, opset)
         onnx.checker.check_model(model, full_check=True)
         for optimised in OPTIMISED:
@@ -101,7 +109,7 @@ def test_onnx_runtime_decodes_exactly(encoding: Encoding, dtype: np.dtype[Any]) 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=NAMES)
 def test_the_reference_decodes_exactly(encoding: Encoding, dtype: np.dtype[Any]) -> None:
     cases = encoded_by(encoding, dtype)
-    for opset in OPSETS:
+    for opset in supported(encoding, dtype):
         found: Any = ReferenceEvaluator(decoding_model(cases, opset)).run(None, {})
         for output, (array, _) in zip(found, cases, strict=True):
             assert_same_bits(np.asarray(output), array)
@@ -126,9 +134,10 @@ def test_types_that_are_no_weights_are_not_encoded(policy: Any) -> None:
 # ---- in models, with everything that uses weights
 
 
-def encoded(model: onnx.ModelProto) -> tuple[Graph, list[Stored]]:
+def encoded(model: onnx.ModelProto, storage: Storage | None = None) -> tuple[Graph, list[Stored]]:
     graph = load(model)
-    return graph, encode_graph(graph, [w for w in weights(graph) if why_not_a_weight(w) is None], "fast")
+    chosen = [w for w in weights(graph) if why_not_a_weight(w) is None]
+    return graph, encode_graph(graph, chosen, storage or Storage())
 
 
 @pytest.mark.parametrize(("opset", "ir_version"), VERSIONS)
@@ -137,8 +146,23 @@ def test_models_compute_the_same_with_encoded_weights(name: str, opset: int, ir_
     if name == "function" and ir_version < 8:
         pytest.skip("functions came with IR version 8")
     case = CONSUMERS[name](opset, ir_version)
+    expect_the_same(case, Storage(), tmp_path)
+
+
+@pytest.mark.parametrize(("opset", "ir_version"), [version for version in VERSIONS if version[0] >= 11])
+@pytest.mark.parametrize("portable", [False, True])
+@pytest.mark.parametrize("name", LARGE)
+def test_models_compute_the_same_with_streams(
+    name: str, portable: bool, opset: int, ir_version: int, tmp_path: Path
+) -> None:
+    case = LARGE[name](opset, ir_version)
+    stored = expect_the_same(case, Storage("small", portable=portable), tmp_path)
+    assert {item.encoding for item in stored} & {"huffman", "sparse"}
+
+
+def expect_the_same(case: Case, storage: Storage, folder: Path) -> list[Stored]:
     onnx.checker.check_model(case.model, full_check=True)
-    graph, stored = encoded(case.model)
+    graph, stored = encoded(case.model, storage)
     model = emit(graph)
     onnx.checker.check_model(model, full_check=True)
 
@@ -147,12 +171,15 @@ def test_models_compute_the_same_with_encoded_weights(name: str, opset: int, ir_
     for optimised in OPTIMISED:
         wanted = run(case.model, case.feeds, optimised=optimised)["y"]
         found = run(model, case.feeds, optimised=optimised)["y"]
-        np.testing.assert_array_equal(found, wanted)
-    assert operators_left(model, tmp_path) == operators_left(case.model, tmp_path)  # nothing is decoded at a run
-    assert difference(load(case.model), load(model)) is None
+        # Not optimised, long sums are added up in another order where a weight is no constant.
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=0 if wanted.size < 200 else 1e-5 * np.abs(wanted).max())
+    assert operators_left(model, folder) == operators_left(case.model, folder)  # nothing is decoded at a run
+    if not model.functions:  # they raise the IR version
+        assert difference(load(case.model), load(model)) is None
 
-    again, _ = encoded(model)
+    again, _ = encoded(model, storage)
     assert emit(again).SerializeToString(deterministic=True) == model.SerializeToString(deterministic=True)
+    return stored
 
 
 @pytest.mark.parametrize("name", CONSUMERS)
@@ -204,7 +231,7 @@ def test_a_table_that_only_one_small_weight_needs_does_not_pay() -> None:
 def arrays(draw: st.DrawFn) -> Array:
     dtype = draw(st.sampled_from(DTYPES))
     shape = tuple(draw(st.lists(st.integers(1, 40), min_size=1, max_size=4)))
-    shape = shape if np.prod(shape) < 20_000 else shape[:2]
+    shape = shape if np.prod(shape) < 70_000 else shape[:2]
     axis = draw(st.integers(0, len(shape) - 1))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     entries = draw(st.integers(1, 300))
@@ -216,8 +243,9 @@ def arrays(draw: st.DrawFn) -> Array:
 
 
 @settings(max_examples=150, deadline=None)
-@given(arrays(), st.sampled_from([9, 13, 21]))
-def test_any_weights(array: Array, opset: int) -> None:
+@given(arrays(), st.sampled_from([9, 13, 21]), st.sampled_from(["fast", "small"]), st.booleans())
+def test_any_weights(array: Array, opset: int, policy: Policy, portable: bool) -> None:
+    storage = Storage(policy, portable=portable)
     elem_type = ELEM_TYPES[array.dtype]
     constant = helper.make_tensor("w", elem_type, array.shape, array.tobytes(), raw=True)
     graph = helper.make_graph(
@@ -229,13 +257,13 @@ def test_any_weights(array: Array, opset: int) -> None:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     loaded = load(model)
-    [item] = encode_graph(loaded, weights(loaded), "fast")
+    [item] = encode_graph(loaded, weights(loaded), storage)
     written = emit(loaded)
     assert written.ByteSize() <= model.ByteSize()
     assert (item.encoding == "plain") == (written.ByteSize() == model.ByteSize())
     again = load(written)
     assert_same_bits(next(w.array for w in weights(again) if w.name == "w"), array)
-    encode_graph(again, weights(again), "fast")
+    encode_graph(again, weights(again), storage)
     assert emit(again).SerializeToString(deterministic=True) == written.SerializeToString(deterministic=True)
     if item.encoding != "plain" and array.dtype != BFLOAT16:
         for optimised in OPTIMISED:

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from graphshrink.encodings import encode_graph
+from graphshrink.encodings import Storage, encode_graph
 from graphshrink.errors import UsageError
 from graphshrink.ir.check import check
 from graphshrink.ir.compare import difference
@@ -416,7 +416,7 @@ def test_gentler_ends(bits: int) -> None:
 def written(graph: Graph) -> bytes:
     """The graph with its weights encoded, as a file."""
     copy = graph.copy()
-    encode_graph(copy, [weight for weight in weights(copy) if why_not_a_weight(weight) is None], "fast")
+    encode_graph(copy, [weight for weight in weights(copy) if why_not_a_weight(weight) is None], Storage())
     return emit(copy).SerializeToString(deterministic=True)
 
 

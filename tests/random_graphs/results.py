@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from graphshrink.encodings import Policy, Stored, encode_graph
+from graphshrink.encodings import Policy, Storage, Stored, encode_graph
 from graphshrink.encodings.base import MARK
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import ELEM_TYPES, FLOATING
@@ -51,7 +51,7 @@ def compressed(model: onnx.ModelProto, steps: Sequence[Pass], policy: Policy) ->
     changed = {label for record in records for label in record.result.changed}
     plain = emit(graph)
     coded = graph.copy()
-    stored = encode_graph(coded, [w for w in weights(coded) if why_not_a_weight(w) is None], policy)
+    stored = encode_graph(coded, [w for w in weights(coded) if why_not_a_weight(w) is None], Storage(policy))
     return Compressed(graph, plain, emit(coded), stored, changed)
 
 
