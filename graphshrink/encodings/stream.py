@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from graphshrink.encodings.lanes import Lanes, from_lanes, to_lanes
 from graphshrink.encodings.phrases import Labels, parse, phrases_for
 from graphshrink.encodings.prefix_code import prefix_code
+from graphshrink.ir.types import Array
 
 _LONGEST_CODE: Final = 14  # bits: where no code is longer, hardly anything is lost, and no lane is wasted
 # Phrases at most. What bytes mean takes 100 kB a phrase while a model is loaded, so that short streams get fewer.
@@ -74,7 +75,7 @@ class Stream:
         begins = np.cumsum(lengths) - lengths
         counts = lengths[phrases]
         ends = np.cumsum(counts)
-        places = np.arange(ends[-1]) + np.repeat(begins[phrases] - (ends - counts), counts)
+        places: Array = np.arange(int(ends[-1]), dtype=np.int64) + np.repeat(begins[phrases] - (ends - counts), counts)
         symbols: Labels = self.texts[places]
         return symbols
 
@@ -89,14 +90,15 @@ def stream_of(labels: Labels, symbols: int) -> Stream:
     counts = np.bincount(labels, minlength=symbols)
     tree = phrases_for(counts, min(max(len(labels) // _SYMBOLS_A_PHRASE, _FEWEST), _MOST))
     numbers, rest = parse(labels, tree)
-    texts = [*tree.texts, ()]  # the last stands for nothing, and fills lanes up
+    texts: list[tuple[int, ...]] = [*tree.texts, ()]  # the last stands for nothing, and fills lanes up
     nothing = len(tree.texts)
     if len(rest):
         texts.append(tuple(map(int, rest)))
         numbers = np.append(numbers, np.int32(nothing + 1))
     code = prefix_code(np.bincount(numbers, minlength=len(texts)), _LONGEST_CODE)
     bits = int(code.lengths[numbers].sum())
-    ordered = [texts[number] for number in code.order]
+    order: list[int] = code.order.tolist()
+    ordered = [texts[number] for number in order]
     return Stream(
         len(labels),
         to_lanes(numbers, code, _WIDTHS[bits >= 8 * _LONG], nothing),

@@ -12,6 +12,9 @@ from graphshrink.ir.tensor import T
 MIN_OPSET: Final = 11
 """CumSum and ScatterElements."""
 
+STREAM: Final = "stream"
+"""Tables of encodings that consist of streams: they share the functions that decode them."""
+
 _ADDING: Final = 16  # ScatterElements can add
 _STEP: Final = 8  # bytes that one call of a function reads
 

@@ -1,0 +1,1 @@
+"""Whether files that graphshrink wrote give the same bits in other runtimes."""
