@@ -50,10 +50,8 @@ def entropy(asked: Request) -> list[dict[str, Any]]:
     """All settings."""
     rows = [examine(setting) for setting in (_SETTINGS_SHORT if asked.short else _SETTINGS)]
     print("Bytes of a MatMul's file beside the entropy of positions and values; ratio: without tables and fixed cost")
-    header = (
-        *("weights", "density", "values", "encoding", "file", "entropy", "codes", "tables", "tensor", "functions"),
-        *("shared", "model", "ratio", "bar", "", "whole file"),
-    )
+    header = ["weights", "density", "values", "encoding", "file", "entropy", "codes", "tables", "tensor", "functions"]
+    header += ["shared", "model", "ratio", "bar", "", "whole file"]
     print(table(header, [tuple(_line(asked, row)) for row in rows]))
     print(
         "\nFixed cost. Once a file: functions and tables that weights share. A tensor: tables and fixed cost of its\n"

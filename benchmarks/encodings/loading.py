@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import onnx
 
 from benchmarks.encodings.samples import Setting, draw, encoded, matmul, reference
 from benchmarks.encodings.session import open_session
@@ -34,11 +35,8 @@ def write_models(setting: Setting, folder: Path) -> dict[str, Path]:
     """The same MatMul with its weight stored in each way."""
     weight = draw(setting).weight
     plain = matmul(weight)
-    made = {
-        "plain": plain,
-        "reference": reference(weight),
-        **{policy: encoded(plain, policy)[0] for policy in _BARS},
-    }
+    made: dict[str, onnx.ModelProto] = {"plain": plain, "reference": reference(weight)}
+    made |= {policy: encoded(plain, policy)[0] for policy in _BARS}
     paths: dict[str, Path] = {}
     for name, model in made.items():
         paths[name] = folder / f"{name}.onnx"
@@ -109,13 +107,11 @@ def loading(asked: Request) -> list[dict[str, Any]]:
         with tempfile.TemporaryDirectory(prefix="graphshrink-encodings-") as folder:
             rows.append(examine(setting, Path(folder), _ROUNDS_SHORT if asked.short else _ROUNDS))
     print("\nCreating a session, one thread, a process each; the reference is Cast + Gather of one index a weight")
-    header = (
-        *("weights", "stored", "MB", "seconds", "to reference", "bar", ""),
-        *("peak MB", "bytes a weight beyond plain", "bar", ""),
-    )
+    header = ["weights", "stored", "MB", "seconds", "to reference", "bar", ""]
+    header += ["peak MB", "bytes a weight beyond plain", "bar", ""]
     print(table(header, [line for row in rows for line in _loads(asked, row)]))
     print("\nOnce loaded, beside the plain model")
-    header = ("weights", "stored", "operators", "outputs", "latency", "plain to itself", "")
+    header = ["weights", "stored", "operators", "outputs", "latency", "plain to itself", ""]
     print(table(header, [line for row in rows for line in _loaded(asked, row)]))
     return rows
 
@@ -127,12 +123,13 @@ def _setting(row: Mapping[str, Any]) -> str:
 def _loads(asked: Request, row: Mapping[str, Any]) -> Iterator[Sequence[object]]:
     for name, seconds in row["seconds"].items():
         ratio, beyond = row["to_reference"][name], row["bytes_a_weight_beyond_plain"][name]
-        slowest, most = _BARS.get(name, (None, None))
+        judged = [("", "")] * 2
+        for policy, bars in _BARS.items():
+            if policy == name:
+                judged = [(f"{bar:g}", asked.verdict(value, bar)) for value, bar in zip((ratio, beyond), bars)]
         yield (
-            *(_setting(row), name, f"{row['bytes'][name] / 1e6:.3f}", spread(seconds)),
-            *(f"{ratio:.2f}", slowest or "", "" if slowest is None else asked.verdict(ratio, slowest)),
-            f"{row['resident_bytes'][name] / 1e6:.0f}",
-            *(f"{beyond:.2f}", most or "", "" if most is None else asked.verdict(beyond, most)),
+            *(_setting(row), name, f"{row['bytes'][name] / 1e6:.3f}", spread(seconds), f"{ratio:.2f}", *judged[0]),
+            *(f"{row['resident_bytes'][name] / 1e6:.0f}", f"{beyond:.2f}", *judged[1]),
         )
 
 
