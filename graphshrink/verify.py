@@ -122,13 +122,15 @@ class Verdict:
         return any(output.comparable for output in self.outputs.values())
 
 
-def compare_files(runtime: Runtime, expected: Path, actual: Path, samples: Samples) -> Verdict:
-    """Run two models on the same samples.
+def compare_files(
+    runtime: Runtime, expected: Path, actual: Path, samples: Samples, *, optimise: bool = True
+) -> Verdict:
+    """Run two models on the same samples, both with ONNX Runtime's optimisations or both without.
 
     Raises:
         JudgeError: one of them does not run.
     """
-    with Original(runtime, expected) as original:
+    with Original(runtime, expected, optimise) as original:
         return original.compare(actual, samples)
 
 
@@ -147,10 +149,12 @@ class Original:
     Attributes:
         runtime: where models run.
         path: the model file.
+        optimise: whether ONNX Runtime optimises it and what it is compared with.
     """
 
     runtime: Runtime
     path: Path
+    optimise: bool = True
     _session: Session | None = None
     _outputs: dict[int, _Remembered] = field(default_factory=lambda: dict[int, _Remembered]())
     _cached: int = 0
@@ -159,7 +163,7 @@ class Original:
     def session(self) -> Session:
         """The running original, opened when first needed."""
         if self._session is None:
-            self._session = self.runtime.open(self.path)
+            self._session = self.runtime.open(self.path, optimise=self.optimise)
         return self._session
 
     def compare(self, candidate: Path, samples: Samples) -> Verdict:
@@ -169,7 +173,7 @@ class Original:
             JudgeError: one of the models does not run, or takes other inputs.
         """
         comparison = OutputComparison()
-        with self.runtime.open(candidate) as session:
+        with self.runtime.open(candidate, optimise=self.optimise) as session:
             for index, feeds in _numbered(samples):
                 comparison.add(self._expected(samples, index, feeds), session.run(feeds))
         return Verdict(comparison.results(), comparison.worst, len(samples))

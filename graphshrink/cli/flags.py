@@ -54,7 +54,7 @@ class Flags:
         bool, Parameter(negative="", help="Measure latency; exit with 4 when the result is slower.")
     ] = False
     encoding: Annotated[
-        str, Parameter(help="How weights are stored: plain, fast (to load) or small (fewest bytes).")
+        str, Parameter(help="How weights are stored: plain, fast (to load), small (fewest bytes) or quantised.")
     ] = "fast"
     portable: Annotated[
         bool, Parameter(negative="", help="No functions in the model, for runtimes that know none (OpenVINO).")

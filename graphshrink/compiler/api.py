@@ -61,7 +61,7 @@ def compile(
             `graphshrink.passing.scoring`.
         max_drop: how far the score may fall; needs `metric`.
         require_faster: measure latency, and say in `missed` when the result is slower than the original.
-        encoding: how weights are stored: "plain", "fast" or "small".
+        encoding: how weights are stored: "plain", "fast", "small" or "quantised".
         portable: no functions of the model, for runtimes that know none.
         load_memory: bytes that all weights, and what they are computed from, may take while the result is loaded.
         include: glob patterns over weights, and names and types of the operators that use them; empty for all.

@@ -203,6 +203,10 @@ class Builder:
         """Make the operator added last the marked one, with the weight as its output."""
         self.operators[-1] = replace(self.operators[-1], outputs=(output,), name=self._mark(mark))
 
+    def unmark(self) -> None:
+        """Let the operator added last be an ordinary one: what it computes is a part of something else."""
+        self.operators[-1] = replace(self.operators[-1], name=None)
+
     def describe(self, doc: str | None, metadata: Metadata) -> None:
         """Let the operator added last, the marked one, carry what the file says of the weight."""
         self.operators[-1] = replace(self.operators[-1], doc=doc, metadata=metadata)
@@ -224,9 +228,10 @@ class Builder:
 
     def first(self, value: str, count: int) -> str:
         """The first `count` elements of a vector; from opset 10."""
-        return self.op("Slice", value, self._vector(0), self._vector(count))
+        return self.op("Slice", value, self.vector(0), self.vector(count))
 
-    def _vector(self, value: int) -> str:
+    def vector(self, value: int) -> str:
+        """A shared constant with one element."""
         return self.shared_constant(np.array([value], np.int64))
 
     def split(self, value: str, parts: int, axis: int) -> tuple[str, ...]:

@@ -10,7 +10,10 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from graphshrink.encodings.base import Builder, Encoded, Encoding, FreshNames
 from graphshrink.encodings.codebook import Codebook
+from graphshrink.encodings.grid import Grid
+from graphshrink.encodings.grouped import Grouped
 from graphshrink.encodings.huffman import Huffman
+from graphshrink.encodings.quantised import quantise
 from graphshrink.encodings.size import function_bytes, tensor_bytes, total_bytes
 from graphshrink.encodings.sparse import Sparse
 from graphshrink.errors import UsageError
@@ -19,13 +22,24 @@ from graphshrink.ir.tensor import ELEM_TYPES, T
 from graphshrink.ir.types import Array
 from graphshrink.ir.weight import Weight
 
-Policy: TypeAlias = Literal["plain", "fast", "small"]
+Policy: TypeAlias = Literal["plain", "fast", "small", "quantised"]
 
-ENCODINGS: Final[tuple[Encoding, ...]] = (Codebook(), Huffman(), Sparse())
-"""Every way to store a weight other than plain."""
+ENCODINGS: Final[tuple[Encoding, ...]] = (Codebook(), Grid(), Huffman(), Grouped(), Sparse())
+"""Every way to store a weight other than plain and quantised, which depends on what uses the weight."""
 
-# The encodings that each policy may use: `fast` those that cost little at load, `small` all.
-_POLICIES: Final[Mapping[Policy, tuple[Encoding, ...]]] = {"plain": (), "fast": (Codebook(),), "small": ENCODINGS}
+_FAST: Final[tuple[Encoding, ...]] = (Codebook(), Grid())
+
+# The encodings that each policy may use: `fast` those that cost little at load, `small` all, `quantised` those of
+# `fast` where a weight has no quantised form.
+_POLICIES: Final[Mapping[Policy, tuple[Encoding, ...]]] = {
+    "plain": (),
+    "fast": _FAST,
+    "small": ENCODINGS,
+    "quantised": _FAST,
+}
+
+MOST_GROWTH: Final = 200
+"""How many times as large as what it is stored in a weight may be; what is read may grow a little more (`evaluate`)."""
 
 _NAMES: Final = 60  # more than any decode subgraph needs where functions may be called
 
@@ -145,11 +159,15 @@ class Chooser:
     def _plans(self, weight: Weight, weights: int) -> list[Plan]:
         plans: list[Plan] = []
         plain = tensor_bytes(weight.tensor)
-        for encoded in candidates(weight.array, self.storage, self.builder.opset):
+        fused = quantise(weight, self.builder.opset) if self.storage.policy == "quantised" else None
+        forms = candidates(weight.array, self.storage, self.builder.opset) if fused is None else [fused]
+        for encoded in forms:
             trial = self._trial(weights)
             plan = Plan(weight, encoded, 0)
             plan.emit(trial)
-            plans.append(replace(plan, saves=plain - own_bytes(trial)))
+            size = own_bytes(trial)
+            if weight.tensor.nbytes <= MOST_GROWTH * size:  # a reader could not tell it from a bomb
+                plans.append(replace(plan, saves=plain - size))
         return sorted((plan for plan in plans if plan.saves > 0), key=lambda plan: -plan.saves)
 
     def _drop_groups(self, weights: int) -> None:

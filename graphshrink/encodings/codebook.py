@@ -80,21 +80,63 @@ def stored_bytes(size: int, groups: int, entries: int, itemsize: int) -> int:
     return codes + groups * _padded_entries(planes, entries) * itemsize + offsets
 
 
+class Layout(NamedTuple):
+    """How a tensor is divided into groups of neighbouring channels, each of which is stored as a row.
+
+    Attributes:
+        shape: of the tensor.
+        axis: the axis whose channels are grouped; it comes first in the stored order.
+    """
+
+    shape: tuple[int, ...]
+    axis: int
+
+    @property
+    def stored(self) -> tuple[int, ...]:
+        """The shape with the grouped axis first."""
+        return (self.shape[self.axis], *self.shape[: self.axis], *self.shape[self.axis + 1 :])
+
+    def from_rows(self, rows: Array) -> Array:
+        """The tensor from its rows."""
+        return np.ascontiguousarray(np.moveaxis(rows.reshape(self.stored), 0, self.axis))
+
+    def finish(self, builder: Builder, rows: str, have: tuple[int, ...], output: str, mark: str) -> None:
+        """Cut the padding of rows, give the tensor its shape and axes, and mark the last operator.
+
+        Args:
+            builder: where to.
+            rows: name of a value whose first axis are the groups; rows may be padded.
+            have: its shape.
+            output: name of the weight.
+            mark: name of the encoding.
+        """
+        row = math.prod(self.shape) // have[0]
+        if math.prod(have) != math.prod(self.shape):
+            rows = builder.first_columns(builder.reshape(rows, (have[0], math.prod(have[1:]))), row)
+            have = (have[0], row)
+        if self.axis:
+            order = (*range(1, self.axis + 1), 0, *range(self.axis + 1, len(self.shape)))
+            moved = builder.reshape(rows, self.stored) if have != self.stored else rows
+            builder.op("Transpose", moved, perm=order, output=output, mark=mark)
+        elif have != self.shape:
+            builder.reshape(rows, self.shape, output=output, mark=mark)
+        else:
+            builder.finish(output, mark)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class CodebookEncoded:
     """A tensor in codebook form.
 
     Attributes:
-        shape: of the tensor.
-        axis: the axis whose channels are grouped; it comes first in the stored order.
+        layout: how it is divided into groups.
         entries: (groups, R), in the tensor's type.
         planes: how codes are packed.
         codes: one (groups, bytes) uint8 array for each plane.
     """
 
     encoding: ClassVar[str] = "codebook"
-    shape: tuple[int, ...]
-    axis: int
+    layout: Layout
     entries: Array
     planes: tuple[Plane, ...]
     codes: tuple[Array, ...]
@@ -106,22 +148,22 @@ class CodebookEncoded:
 
     @property
     def _row(self) -> int:
-        return math.prod(self.shape) // len(self.entries)
+        return math.prod(self.layout.shape) // len(self.entries)
 
-    @property
-    def _stored_shape(self) -> tuple[int, ...]:
-        """The shape with the grouped axis first."""
-        return (self.shape[self.axis], *self.shape[: self.axis], *self.shape[self.axis + 1 :])
+    def unpacked(self) -> Array:
+        """(groups, row) uint8: the code of each weight."""
+        labels = np.zeros((len(self.entries), self._row), np.uint8)
+        for group, row in enumerate(labels):
+            for plane, codes in zip(self.planes, self.codes, strict=True):
+                row += plane.digits()[codes[group]].reshape(-1)[: self._row]
+        return labels
 
     def decode(self) -> Array:
         """The tensor, bit for bit."""
         rows = np.empty((len(self.entries), self._row), self.entries.dtype)
-        for group, row in enumerate(rows):
-            labels = np.zeros(self._row, np.uint8)
-            for plane, codes in zip(self.planes, self.codes, strict=True):
-                labels += plane.digits()[codes[group]].reshape(-1)[: self._row]
-            np.take(self.entries[group], labels, out=row)
-        return np.ascontiguousarray(np.moveaxis(rows.reshape(self._stored_shape), 0, self.axis))
+        for group, labels in enumerate(self.unpacked()):
+            np.take(self.entries[group], labels, out=rows[group])
+        return self.layout.from_rows(rows)
 
     def emit(self, builder: Builder, output: str) -> None:
         """Codes -> (Cast, Gather) -> the tensor; see docs/format.md."""
@@ -130,34 +172,21 @@ class CodebookEncoded:
             rows = self._gather_from_entries(builder, self._sum_of_planes(builder))
             have: tuple[int, ...] = (groups, row)
         elif per_byte == 1:
-            codes = self.codes[0].reshape(self.shape) if groups == 1 else self.codes[0]
+            shape = self.layout.shape
+            codes = self.codes[0].reshape(shape) if groups == 1 else self.codes[0]
             rows = self._gather_from_entries(builder, _as_index(builder, codes))
-            have = self.shape if groups == 1 else (groups, row)
+            have = shape if groups == 1 else (groups, row)
         else:
             rows = self._gather_from_bytes(builder)
             have = (groups, self.codes[0].shape[1], per_byte)
-        self._finish(builder, rows, have, output)
+        self.layout.finish(builder, rows, have, output, self.encoding)
 
     @property
     def _table_outgrows_weights(self) -> bool:
         """Whether a table of what each byte stands for, one for each group, would hold more than the tensor does."""
         plane, groups = self.planes[0], len(self.entries)
         table = groups * plane.radix**plane.per_byte * plane.per_byte
-        return groups > 1 and plane.per_byte > 1 and table > math.prod(self.shape)
-
-    def _finish(self, builder: Builder, rows: str, have: tuple[int, ...], output: str) -> None:
-        """Cut the padding, give the tensor its shape and axes, and mark the last operator."""
-        if math.prod(have) != math.prod(self.shape):
-            rows = builder.first_columns(builder.reshape(rows, (have[0], math.prod(have[1:]))), self._row)
-            have = (have[0], self._row)
-        if self.axis:
-            order = (*range(1, self.axis + 1), 0, *range(self.axis + 1, len(self.shape)))
-            stored = builder.reshape(rows, self._stored_shape) if have != self._stored_shape else rows
-            builder.op("Transpose", stored, perm=order, output=output, mark=self.encoding)
-        elif have != self.shape:
-            builder.reshape(rows, self.shape, output=output, mark=self.encoding)
-        else:
-            builder.finish(output, self.encoding)
+        return groups > 1 and plane.per_byte > 1 and table > math.prod(self.layout.shape)
 
     def _gather_from_bytes(self, builder: Builder) -> str:
         """One plane: (groups, bytes, per_byte) weights from a table of the weights that each byte stands for."""
@@ -345,7 +374,7 @@ def _encode(array: Array, axis: int, groups: int) -> CodebookEncoded:
             labels = labels_of(row[start : start + _PART], book)
             for plane, packed in zip(planes, codes, strict=True):
                 _pack(labels, plane, packed[index, start // plane.per_byte :])
-    return CodebookEncoded(array.shape, axis, entries.view(array.dtype), planes, codes)
+    return CodebookEncoded(Layout(array.shape, axis), entries.view(array.dtype), planes, codes)
 
 
 def _pack(labels: Array, plane: Plane, packed: Array) -> None:

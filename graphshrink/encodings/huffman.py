@@ -17,7 +17,8 @@ from graphshrink.encodings.stream import Stream, stream_of
 from graphshrink.encodings.stream_graph import MIN_OPSET, emit_stream
 from graphshrink.ir.types import Array
 
-_LEAST: Final = 2048  # weights: below this the tables weigh more than what is saved
+LEAST: Final = 2048
+"""Weights: below this the tables weigh more than what is saved."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +53,7 @@ class Huffman:
 
     def encode(self, array: Array) -> Part | ChunkedEncoded | None:
         """None where the values are too many, or the tensor too small to gain."""
-        return None if array.size < _LEAST else by_chunks(array, huffman)
+        return None if array.size < LEAST else by_chunks(array, huffman)
 
 
 def huffman(array: Array) -> HuffmanEncoded | None:

@@ -9,8 +9,10 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
+from graphshrink.encodings.grid import multiply
+from graphshrink.encodings.quantised import dequantize_linear
 from graphshrink.ir.operator import Operator
-from graphshrink.ir.tensor import T, Tensor
+from graphshrink.ir.tensor import DTYPES, T, Tensor
 from graphshrink.ir.types import Array
 
 Results: TypeAlias = tuple[Array, ...]
@@ -19,22 +21,38 @@ _INT32: Final = np.dtype(np.int32)
 _INT64: Final = np.dtype(np.int64)
 
 
+Computes: TypeAlias = Callable[[Operator, list[Array]], Array | None]
+Sizes: TypeAlias = Callable[[Operator, list[Array]], int]
+
+
 class Rule(NamedTuple):
     """How an operator computes, None for a form that no decode subgraph uses; and the bytes it takes at most."""
 
     compute: Callable[[Operator, list[Array]], Results | None]
-    bytes: Callable[[Operator, list[Array]], int]
+    bytes: Sizes
 
 
-def _arithmetic(function: Callable[[Array, Array], Array]) -> Rule:
-    """An operator on two int32 tensors that broadcast."""
+def _single(
+    compute: Callable[[Operator, list[Array]], Array | None], size: Callable[[Operator, list[Array]], int]
+) -> Rule:
+    """The rule of an operator with one output."""
 
-    def compute(operator: Operator, inputs: list[Array]) -> Results | None:
-        if len(inputs) != 2 or {array.dtype for array in inputs} != {_INT32}:
-            return None
-        return (function(*inputs),)
+    def results(operator: Operator, inputs: list[Array]) -> Results | None:
+        result = compute(operator, inputs)
+        return None if result is None else (result,)
 
-    return Rule(compute, _broadcast)
+    return Rule(results, size)
+
+
+def _sub(operator: Operator, inputs: list[Array]) -> Array | None:
+    return np.subtract(*inputs) if len(inputs) == 2 and {array.dtype for array in inputs} == {_INT32} else None
+
+
+def _mul(operator: Operator, inputs: list[Array]) -> Array | None:
+    """Of indices, and of the steps of a grid by their scale."""
+    if len(inputs) == 2 and {array.dtype for array in inputs} == {_INT32}:
+        return np.multiply(*inputs)
+    return multiply(operator, inputs)
 
 
 def _add(operator: Operator, inputs: list[Array]) -> Results | None:
@@ -53,18 +71,22 @@ def _where(operator: Operator, inputs: list[Array]) -> Results | None:
     return (np.where(*inputs),)
 
 
-_CASTS: Final = {
-    (np.dtype(np.uint8), T.INT32),
-    (np.dtype(bool), T.INT32),
-    (_INT32, T.INT64),
+_BYTES: Final = (np.dtype(np.uint8), np.dtype(np.int8))
+
+# What decode subgraphs cast to, and from which types.
+_CASTS: Final[Mapping[int, tuple[np.dtype[Any], ...]]] = {
+    T.INT32: (np.dtype(np.uint8), np.dtype(bool)),
+    T.INT64: (_INT32,),
+    T.FLOAT16: _BYTES,
+    T.FLOAT: _BYTES,
+    T.DOUBLE: _BYTES,
 }
 _FILLED: Final = (T.INT32, T.FLOAT16, T.FLOAT, T.DOUBLE)
-_TYPES: Final[Mapping[int, np.dtype[Any]]] = {T.INT32: _INT32, T.INT64: _INT64}
 
 
 def _cast(operator: Operator, inputs: list[Array]) -> Results | None:
     to = operator.integer("to", 0)
-    return (inputs[0].astype(_TYPES[to]),) if (inputs[0].dtype, to) in _CASTS else None
+    return (inputs[0].astype(DTYPES[to]),) if inputs[0].dtype in _CASTS.get(to, ()) else None
 
 
 def _concat(operator: Operator, inputs: list[Array]) -> Results | None:
@@ -89,13 +111,6 @@ def _gather(operator: Operator, inputs: list[Array]) -> Results | None:
     if len(inputs) != 2 or inputs[1].dtype != _INT32:
         return None
     return (np.take(inputs[0], inputs[1], axis=operator.integer("axis", 0)),)
-
-
-def _pad(operator: Operator, inputs: list[Array]) -> Results | None:
-    """Shifts a vector by one place, with a value for the first."""
-    if len(inputs) != 3 or inputs[0].ndim != 1 or not _indices(inputs[1]) or inputs[1].tolist() != [1, -1]:
-        return None
-    return (np.concatenate((inputs[2].reshape(1), inputs[0][:-1])),)
 
 
 def _reduce_sum(operator: Operator, inputs: list[Array]) -> Results | None:
@@ -137,7 +152,8 @@ def _slice(operator: Operator, inputs: list[Array]) -> Results | None:
     stated = (operator.integers(name) or () for name in ("starts", "ends", "axes"))
     starts, ends, *rest = (tuple(map(int, part)) for part in inputs[1:]) if len(inputs) > 1 else stated
     axes = rest[0] if rest else tuple(range(len(starts)))
-    if not len(starts) == len(ends) == len(axes) or min((*starts, *ends, *axes), default=-1) < 0 or len(rest) > 1:
+    sensible = min((*starts, *axes), default=-1) >= 0 and min(ends, default=-2) >= -1 and len(rest) < 2
+    if not sensible or not len(starts) == len(ends) == len(axes):
         return None
     cut = [slice(None)] * inputs[0].ndim
     for axis, start, end in zip(axes, starts, ends, strict=True):
@@ -191,6 +207,10 @@ def _gathered(operator: Operator, inputs: list[Array]) -> int:
     return each * inputs[-1].size
 
 
+def _dequantized(operator: Operator, inputs: list[Array]) -> int:
+    return 3 * 4 * inputs[0].size  # with the steps, and the scale repeated
+
+
 def _shaped(operator: Operator, inputs: list[Array]) -> int:
     return 8 * math.prod(map(int, inputs[0].reshape(-1)))
 
@@ -203,14 +223,14 @@ RULES: Final[Mapping[str, Rule]] = {
     "CumSum": Rule(_cumsum, _the_same),
     "Gather": Rule(_gather, _gathered),
     "Less": Rule(_less, _broadcast),
-    "Mul": _arithmetic(np.multiply),
-    "Pad": Rule(_pad, _the_same),
+    "DequantizeLinear": _single(dequantize_linear, _dequantized),
+    "Mul": _single(_mul, _broadcast),
     "ReduceSum": Rule(_reduce_sum, _the_same),
     "Reshape": Rule(_reshape, _nothing),
     "ScatterElements": Rule(_scatter, _the_same),
     "Slice": Rule(_slice, _nothing),
     "Split": Rule(_split, _nothing),
-    "Sub": _arithmetic(np.subtract),
+    "Sub": _single(_sub, _broadcast),
     "Transpose": Rule(_transpose, _the_same),
     "Where": Rule(_where, _broadcast),
 }

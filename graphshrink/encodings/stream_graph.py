@@ -81,7 +81,7 @@ def _steps(width: int, builder: Builder, codes: str, following: str, used: str) 
         some, last = builder.call("g", _eight_steps, (state, following, piece), outputs=2)
         read.append(some)
     flat = builder.reshape(builder.op("Concat", *read, axis=1), (-1,))
-    return (builder.op("Slice", flat, builder.shared_constant(np.array([0], np.int64)), used),)
+    return (builder.op("Slice", flat, builder.vector(0), used),)
 
 
 def _eight_steps(builder: Builder, state: str, following: str, piece: str) -> tuple[str, ...]:
@@ -99,32 +99,32 @@ def _runs(builder: Builder, items: str, begins: str, counts: str, n: str) -> tup
     Steps from each number to the next, which are one but where an item begins, and their sums. Items without numbers
     add their steps to those of the next; where that cannot be said, they are left out first.
     """
-    axis, one = builder.scalar(0), builder.scalar(1, np.int32)
-    adding = builder.opset >= _ADDING
+    axis, adding = builder.scalar(0), builder.opset >= _ADDING
     if not adding:
         items = _without_empty(builder, items, counts)
     count = builder.op("Gather", counts, items)
     begin = builder.op("Gather", begins, items)
     ends = builder.op("Add", begin, count)
-    before = builder.op("Pad", ends, builder.shared_constant(np.array([1, -1], np.int64)), one)
+    all_but_last = builder.op("Slice", ends, builder.vector(0), builder.vector(-1))
+    before = builder.op("Concat", builder.shared_constant(np.array([1], np.int32)), all_but_last, axis=0)
     jump = builder.op("Sub", begin, before)
     at = builder.op("CumSum", count, axis, exclusive=1)
     ones = builder.filled(n, 1)
     if adding:
         steps = builder.op("ScatterElements", ones, at, jump, reduction=b"add")
     else:
-        steps = builder.op("ScatterElements", ones, at, builder.op("Add", jump, one))
+        steps = builder.op("ScatterElements", ones, at, builder.op("Add", jump, builder.scalar(1, np.int32)))
     return (builder.op("CumSum", steps, axis),)
 
 
 def _without_empty(builder: Builder, items: str, counts: str) -> str:
     """Those items that have numbers."""
-    axis, zero = builder.scalar(0), builder.shared_constant(np.array([0], np.int64))
+    axis, zero = builder.scalar(0), builder.vector(0)
     count = builder.op("Gather", counts, items)
     kept = builder.op("Less", builder.scalar(0, np.int32), count)
     each = builder.op("Cast", kept, to=T.INT32)
     total = builder.sum(each, axis=0)
     many = builder.op("Cast", total, to=T.INT64)
     place = builder.op("Where", kept, builder.op("CumSum", each, axis, exclusive=1), total)
-    empty = builder.filled(builder.op("Add", many, builder.shared_constant(np.array([1], np.int64))), 0)
+    empty = builder.filled(builder.op("Add", many, builder.vector(1)), 0)
     return builder.op("Slice", builder.op("ScatterElements", empty, place, items), zero, many)

@@ -91,7 +91,7 @@ def per_index(shape: tuple[int, ...], axis: int, alike: int) -> Array:
 def test_the_grouping_is_found(shape: tuple[int, ...], axis: int, alike: int, groups: int) -> None:
     encoded = Codebook().encode(per_index(shape, axis, alike))
     assert encoded is not None
-    assert (encoded.axis, len(encoded.entries), encoded.entries.shape[1]) == (axis, groups, 16)
+    assert (encoded.layout.axis, len(encoded.entries), encoded.entries.shape[1]) == (axis, groups, 16)
 
 
 def test_one_codebook_where_groups_share_their_values() -> None:

@@ -198,8 +198,10 @@ def test_what_is_no_mark_stays(name: str) -> None:
     [
         helper.make_node("Reshape", ["w", "minus"], ["v"]),
         helper.make_node("Cast", ["w"], ["v"], to=TensorProto.INT32),
-        helper.make_node("Cast", ["bytes"], ["v"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", ["bytes"], ["v"], to=TensorProto.INT64),
         helper.make_node("Add", ["w", "w"], ["v"]),
+        helper.make_node("Mul", ["wide", "one"], ["v"]),
+        helper.make_node("Mul", ["w", "tall"], ["v"]),
         helper.make_node("Gather", ["w", "wide"], ["v"]),
         helper.make_node("Transpose", ["w"], ["v"]),
         helper.make_node("Transpose", ["w"], ["v"], perm=[0.5, 0.5]),
@@ -214,6 +216,7 @@ def test_operators_in_forms_that_we_do_not_write_stay(node: onnx.NodeProto) -> N
         "w": normal(2, 3),
         "bytes": np.array([1], np.uint8),
         "wide": np.array([1]),
+        "tall": normal(4, 1, 1),
         "one": np.array([1]),
         "minus": np.array([-2]),
     }

@@ -9,14 +9,16 @@ import pytest
 
 from graphshrink.encodings import ENCODINGS
 from graphshrink.encodings.base import Builder, FreshNames
-from graphshrink.encodings.size import operator_bytes, tensor_bytes, total_bytes
+from graphshrink.encodings.huffman import Huffman
+from graphshrink.encodings.size import function_bytes, operator_bytes, tensor_bytes, total_bytes
 from graphshrink.errors import InternalError
+from graphshrink.ir.graph import Function
 from graphshrink.ir.operator import Attribute, AttributeType, Operator, attributes_of
 from graphshrink.ir.tensor import Tensor, tensor_of
 from graphshrink.ir.types import Array
 from graphshrink.onnx_io.fields import keep_in_place
 from graphshrink.onnx_io.tensors import write_tensor
-from graphshrink.onnx_io.to_proto import write_operator
+from graphshrink.onnx_io.to_proto import write_function, write_operator
 
 LONG = "n" * 200  # its length takes two bytes
 
@@ -74,22 +76,46 @@ def test_operators(part: Operator) -> None:
 
 
 def test_attributes_of_other_kinds_are_our_mistake() -> None:
-    text = Attribute("mode", AttributeType.STRING, b"x")
+    text = Attribute("mode", AttributeType.FLOATS, (0.5,))
     with pytest.raises(InternalError, match="mode"):
         operator_bytes(Operator("Pad", ("a",), ("b",), MappingProxyType({"mode": text})))
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=[encoding.name for encoding in ENCODINGS])
-@pytest.mark.parametrize("opset", [9, 10, 13, 18])
+@pytest.mark.parametrize("opset", [9, 10, 11, 13, 18])
 @pytest.mark.parametrize("inline", [False, True])
 def test_everything_that_decode_subgraphs_use(encoding: Any, opset: int, inline: bool) -> None:
+    if opset < encoding.min_opset:
+        pytest.skip("not possible")
     rng = np.random.default_rng(0)
     builder = Builder(FreshNames(), opset, inline)
     for entries in (1, 2, 3, 4, 6, 8, 16, 32, 64, 128, 256):
         for shape in [(5, 7, 97), (200, 33), (4096,)]:
-            found = encoding.encode(rng.standard_normal(entries)[rng.integers(0, entries, shape)])
-            assert found is not None
-            found.emit(builder, f"w{len(builder.operators)}")
-    grouped = np.stack([rng.standard_normal(16)[rng.integers(0, 16, 3001)] for _ in range(7)], axis=1)
-    encoding.encode(grouped).emit(builder, "grouped")
+            array = rng.integers(0, entries, shape) * 0.37  # few values, and on a grid
+            for case in (array, np.where(rng.random(shape) < 0.9, 0.0, array)):
+                found = encoding.encode(case)
+                if found is not None:
+                    found.emit(builder, f"w{len(builder.operators)}")
+    grouped = rng.integers(0, 16, (3001, 7)) * rng.uniform(1, 2, 7)
+    found = encoding.encode(grouped)
+    if found is not None:
+        found.emit(builder, "grouped")
+    assert len(builder.operators) > 100
+    assert total_bytes(builder.tensors, builder.operators) == in_file([*builder.tensors, *builder.operators])
+
+
+@pytest.mark.parametrize("opset", [11, 13, 18])
+def test_functions(opset: int) -> None:
+    rng = np.random.default_rng(0)
+    functions: dict[str, Function] = {}
+    builder = Builder(FreshNames(), opset, functions=functions)
+    for size in (5000, 6_000_000):  # narrow and wide lanes
+        found = Huffman().encode(rng.integers(0, 3, size).astype(np.float32))
+        assert found is not None
+        found.emit(builder, f"w{size}")
+    assert {"h32", "h64"} <= functions.keys()
+    model = onnx.ModelProto()
+    for function in functions.values():
+        write_function(function, model.functions.add(), keep_in_place)
+    assert sum(map(function_bytes, functions.values())) == model.ByteSize()
     assert total_bytes(builder.tensors, builder.operators) == in_file([*builder.tensors, *builder.operators])

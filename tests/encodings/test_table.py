@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import onnx
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from graphshrink.encodings import ENCODINGS, Storage, Stored, best_encoding, encode_graph, lift
+from graphshrink.encodings import ENCODINGS, Policy, Storage, Stored, best_encoding, encode_graph, lift
 from graphshrink.encodings.base import Builder, Encoded, Encoding, FreshNames
 from graphshrink.ir.compare import difference
 from graphshrink.ir.graph import Graph
@@ -90,11 +90,44 @@ def tensors(dtype: np.dtype[Any]) -> Iterator[Array]:
         yield grouped(dtype, shape, axis, rng)
     for axis in (0, 1, 2):
         yield np.asarray(np.repeat(grouped(dtype, (6, 10, 90), axis, rng), 2, axis=axis))  # neighbours share theirs
+    for entries, shape in [(2, (2049,)), (3, (61, 67)), (17, (3, 29, 31)), (60, (5, 1000)), (256, (2, 2, 1009))]:
+        values = alphabet(dtype, entries, rng)
+        yield drawn(values, shape, rng)
+        for zeros in (0.5, 0.98):
+            yield np.where(rng.random(shape) < zeros, dtype.type(0), drawn(values, shape, rng)).astype(dtype)
+    yield far_between(dtype, rng)
+    yield from on_grids(dtype, rng)
+
+
+def far_between(dtype: np.dtype[Any], rng: np.random.Generator) -> Array:
+    """Non-zeros that are thousands of zeros apart, and one at either end."""
+    array = np.zeros(20_011, dtype)
+    places = [0, 5, 6, 4000, 13_000, 13_001, 20_010]
+    array[places] = drawn(alphabet(dtype, 3, rng), (len(places),), rng)
+    return array
+
+
+def on_grids(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Array]:
+    """Whole multiples of a scale: of all, or of each index along an axis."""
+    for low, high in [(-128, 127), (0, 255), (-8, 7), (0, 15), (-200, 55), (-90, 90), (-1, 1), (3, 17)]:
+        for shape, axis in [((11, 211), None), ((6, 401), 0), ((401, 6), 1), ((3, 5, 199), 1), ((2, 7, 3, 61), 3)]:
+            steps = rng.integers(low, high, shape, endpoint=True)
+            count = 1 if axis is None else shape[axis]
+            scale = rng.uniform(0.01, 0.02, count).astype(dtype)
+            spread = [1] * len(shape) if axis is None else [count if a == axis else 1 for a in range(len(shape))]
+            yield np.asarray(steps.astype(dtype) * scale.reshape(spread))
+
+
+# How many of the tensors each encoding takes, at the least.
+FEWEST: Final = {"codebook": 60, "grid": 40, "huffman": 20, "grouped-huffman": 3, "sparse": 10}
 
 
 def encoded_by(encoding: Encoding, dtype: np.dtype[Any]) -> list[tuple[Array, Encoded]]:
     found = [(array, encoded) for array in tensors(dtype) if (encoded := encoding.encode(array)) is not None]
-    assert len(found) > 60
+    if (encoding.name, dtype) in [("grid", BFLOAT16), ("sparse", BFLOAT16)]:
+        assert not found
+        pytest.skip("does not apply to this type")
+    assert len(found) >= FEWEST[encoding.name]
     return found
 
 
@@ -128,8 +161,9 @@ def as_read(array: Array) -> Array:
     return widened
 
 
-def supported(dtype: np.dtype[Any]) -> list[int]:
-    return [opset for opset in OPSETS if dtype != BFLOAT16 or opset >= 13]
+def supported(encoding: Encoding, dtype: np.dtype[Any]) -> list[int]:
+    least = max(encoding.min_opset, 13 if dtype == BFLOAT16 else 1)
+    return [opset for opset in OPSETS if opset >= least]
 
 
 # ---- what is stored is what comes back
@@ -146,7 +180,7 @@ def test_decode_is_exact(encoding: Encoding, dtype: np.dtype[Any]) -> None:
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=NAMES)
 def test_onnx_runtime_decodes_exactly(encoding: Encoding, dtype: np.dtype[Any]) -> None:
     cases = encoded_by(encoding, dtype)
-    for opset in supported(dtype):
+    for opset in supported(encoding, dtype) if cases else ():
         model = decoding_model(cases, opset)
         onnx.checker.check_model(model, full_check=True)
         for optimised in OPTIMISED:
@@ -159,7 +193,7 @@ def test_onnx_runtime_decodes_exactly(encoding: Encoding, dtype: np.dtype[Any]) 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=NAMES)
 def test_the_reference_decodes_exactly(encoding: Encoding, dtype: np.dtype[Any]) -> None:
     cases = encoded_by(encoding, dtype)
-    for opset in OPSETS:
+    for opset in supported(encoding, dtype):
         found: Any = ReferenceEvaluator(decoding_model(cases, opset)).run(None, {})
         for output, (array, _) in zip(found, cases, strict=True):
             assert_same_bits(np.asarray(output), array)
@@ -183,6 +217,8 @@ def test_types_that_are_no_weights_are_not_encoded(policy: Any) -> None:
 
 # ---- in models, with everything that uses weights
 
+Draw: TypeAlias = Callable[..., Array]
+
 
 def few(*shape: int, entries: int = 16, seed: int = 0) -> Array:
     """Weights with few distinct values."""
@@ -190,6 +226,19 @@ def few(*shape: int, entries: int = 16, seed: int = 0) -> Array:
     values = (0.1 * rng.standard_normal(entries)).astype(np.float32)
     values[0] = 0.0
     array: Array = values[rng.integers(0, entries, shape)]
+    return array
+
+
+def skewed(*shape: int, seed: int = 0) -> Array:
+    """Weights of which most are zero or near it."""
+    array: Array = np.round(np.random.default_rng(seed).laplace(size=shape)).astype(np.float32) / 16
+    return array
+
+
+def pruned(*shape: int, seed: int = 0) -> Array:
+    """Weights of which one in twelve is left, each with a value of its own."""
+    rng = np.random.default_rng(seed)
+    array: Array = np.where(rng.random(shape) < 1 / 12, rng.standard_normal(shape), 0).astype(np.float32)
     return array
 
 
@@ -227,13 +276,14 @@ def one_operator(
     return make
 
 
-def recurrent(op_type: str, gates: int) -> Callable[[int, int], Case]:
+def recurrent(op_type: str, gates: int, hidden: int = 24, draw: Draw = few) -> Callable[[int, int], Case]:
     constants = {
-        "W": few(1, gates * 24, 20),
-        "R": few(1, gates * 24, 24, seed=1),
-        "B": normal(1, 2 * gates * 24),
+        "W": draw(1, gates * hidden, 20),
+        "R": draw(1, gates * hidden, hidden, seed=1),
+        "B": normal(1, 2 * gates * hidden),
     }
-    return one_operator(op_type, constants, normal(3, 2, 20), [3, 1, 2, 24], {"W", "R"}, hidden_size=24)
+    y: list[int | str] = [3, 1, 2, hidden]
+    return one_operator(op_type, constants, normal(3, 2, 20), y, {"W", "R"}, hidden_size=hidden)
 
 
 def in_if(opset: int, ir_version: int) -> Case:
@@ -335,12 +385,27 @@ CONSUMERS: Final[dict[str, Callable[[int, int], Case]]] = {
     "function": in_function,
     "Constant": in_constant_node,
 }
+# With weights that are large enough for the functions which decode streams.
+LARGE: Final[dict[str, Callable[[int, int], Case]]] = {
+    "Conv": one_operator("Conv", {"W": skewed(64, 70, 3, 3)}, normal(1, 70, 6, 6), [1, 64, 4, 4], {"W"}),
+    "ConvTranspose": one_operator(
+        "ConvTranspose", {"W": pruned(70, 64, 3, 3)}, normal(1, 70, 3, 3), [1, 64, 5, 5], {"W"}
+    ),
+    "Gemm": one_operator("Gemm", {"W": skewed(300, 130)}, normal(2, 300), [2, 130], {"W"}, transB=0),
+    "MatMul": one_operator("MatMul", {"W": pruned(400, 300)}, normal(2, 400), [2, 300], {"W"}),
+    "MatMul, batch": one_operator("MatMul", {"W": skewed(3, 200, 130)}, normal(3, 2, 200), [3, 2, 130], {"W"}),
+    "Gather": one_operator("Gather", {"W": skewed(1111, 50)}, np.array([3, 1, 49]), [3, 50], {"W"}),
+    "LSTM": recurrent("LSTM", 4, 110, skewed),
+    "GRU": recurrent("GRU", 3, 200, pruned),
+    "RNN": recurrent("RNN", 1, 300, skewed),
+}
 VERSIONS: Final = [(9, 3), (9, 4), (11, 6), (13, 7), (18, 8), (21, 10)]
 
 
-def encoded(model: onnx.ModelProto) -> tuple[Graph, list[Stored]]:
+def encoded(model: onnx.ModelProto, storage: Storage | None = None) -> tuple[Graph, list[Stored]]:
     graph = load(model)
-    return graph, encode_graph(graph, [w for w in weights(graph) if why_not_a_weight(w) is None], Storage())
+    chosen = [w for w in weights(graph) if why_not_a_weight(w) is None]
+    return graph, encode_graph(graph, chosen, storage or Storage())
 
 
 @pytest.mark.parametrize(("opset", "ir_version"), VERSIONS)
@@ -349,8 +414,23 @@ def test_models_compute_the_same_with_encoded_weights(name: str, opset: int, ir_
     if name == "function" and ir_version < 8:
         pytest.skip("functions came with IR version 8")
     case = CONSUMERS[name](opset, ir_version)
+    expect_the_same(case, Storage(), tmp_path)
+
+
+@pytest.mark.parametrize(("opset", "ir_version"), [version for version in VERSIONS if version[0] >= 11])
+@pytest.mark.parametrize("portable", [False, True])
+@pytest.mark.parametrize("name", LARGE)
+def test_models_compute_the_same_with_streams(
+    name: str, portable: bool, opset: int, ir_version: int, tmp_path: Path
+) -> None:
+    case = LARGE[name](opset, ir_version)
+    stored = expect_the_same(case, Storage("small", portable=portable), tmp_path)
+    assert {item.encoding for item in stored} & {"huffman", "sparse"}
+
+
+def expect_the_same(case: Case, storage: Storage, folder: Path) -> list[Stored]:
     onnx.checker.check_model(case.model, full_check=True)
-    graph, stored = encoded(case.model)
+    graph, stored = encoded(case.model, storage)
     model = emit(graph)
     onnx.checker.check_model(model, full_check=True)
 
@@ -359,12 +439,15 @@ def test_models_compute_the_same_with_encoded_weights(name: str, opset: int, ir_
     for optimised in OPTIMISED:
         wanted = run(case.model, case.feeds, optimised=optimised)["y"]
         found = run(model, case.feeds, optimised=optimised)["y"]
-        np.testing.assert_array_equal(found, wanted)
-    assert operators_left(model, tmp_path) == operators_left(case.model, tmp_path)  # nothing is decoded at a run
-    assert difference(load(case.model), load(model)) is None
+        # Not optimised, long sums are added up in another order where a weight is no constant.
+        np.testing.assert_allclose(found, wanted, rtol=0, atol=0 if wanted.size < 200 else 1e-5 * np.abs(wanted).max())
+    assert operators_left(model, folder) == operators_left(case.model, folder)  # nothing is decoded at a run
+    if not model.functions:  # they raise the IR version
+        assert difference(load(case.model), load(model)) is None
 
-    again, _ = encoded(model)
+    again, _ = encoded(model, storage)
     assert emit(again).SerializeToString(deterministic=True) == model.SerializeToString(deterministic=True)
+    return stored
 
 
 @pytest.mark.parametrize("name", CONSUMERS)
@@ -416,7 +499,7 @@ def test_a_table_that_only_one_small_weight_needs_does_not_pay() -> None:
 def arrays(draw: st.DrawFn) -> Array:
     dtype = draw(st.sampled_from(DTYPES))
     shape = tuple(draw(st.lists(st.integers(1, 40), min_size=1, max_size=4)))
-    shape = shape if np.prod(shape) < 20_000 else shape[:2]
+    shape = shape if np.prod(shape) < 70_000 else shape[:2]
     axis = draw(st.integers(0, len(shape) - 1))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     entries = draw(st.integers(1, 300))
@@ -428,8 +511,9 @@ def arrays(draw: st.DrawFn) -> Array:
 
 
 @settings(max_examples=150, deadline=None)
-@given(arrays(), st.sampled_from([9, 13, 21]))
-def test_any_weights(array: Array, opset: int) -> None:
+@given(arrays(), st.sampled_from([9, 13, 21]), st.sampled_from(["fast", "small"]), st.booleans())
+def test_any_weights(array: Array, opset: int, policy: Policy, portable: bool) -> None:
+    storage = Storage(policy, portable=portable)
     elem_type = ELEM_TYPES[array.dtype]
     constant = helper.make_tensor("w", elem_type, array.shape, array.tobytes(), raw=True)
     graph = helper.make_graph(
@@ -441,13 +525,13 @@ def test_any_weights(array: Array, opset: int) -> None:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     loaded = load(model)
-    [item] = encode_graph(loaded, weights(loaded), Storage())
+    [item] = encode_graph(loaded, weights(loaded), storage)
     written = emit(loaded)
     assert written.ByteSize() <= model.ByteSize()
     assert (item.encoding == "plain") == (written.ByteSize() == model.ByteSize())
     again = load(written)
     assert_same_bits(next(w.array for w in weights(again) if w.name == "w"), array)
-    encode_graph(again, weights(again), Storage())
+    encode_graph(again, weights(again), storage)
     assert emit(again).SerializeToString(deterministic=True) == written.SerializeToString(deterministic=True)
     if item.encoding != "plain" and array.dtype != BFLOAT16:
         for optimised in OPTIMISED:
