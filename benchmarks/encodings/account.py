@@ -11,6 +11,8 @@ from google.protobuf.message import Message
 from graphshrink.encodings.base import FUNCTIONS, MARK
 from graphshrink.encodings.chunks import ChunkedEncoded
 from graphshrink.encodings.codebook import CodebookEncoded
+from graphshrink.encodings.grid import GridEncoded
+from graphshrink.encodings.grouped import GroupedEncoded
 from graphshrink.encodings.huffman import HuffmanEncoded
 from graphshrink.encodings.place import Stored
 from graphshrink.encodings.sparse import SparseEncoded
@@ -97,7 +99,7 @@ def _decoding(
 def _tensors(part: onnx.NodeProto | onnx.TensorProto) -> list[onnx.TensorProto]:
     if isinstance(part, onnx.TensorProto):
         return [part]
-    return [attribute.t for attribute in part.attribute if attribute.HasField("t")]
+    return [attribute.t for attribute in part.attribute if part.op_type == "Constant" and attribute.HasField("t")]
 
 
 def _framed(message: Message, key: int = 1) -> int:
@@ -137,8 +139,10 @@ def parts_of(encoded: object) -> Parts:
         case CodebookEncoded():
             codes = sum(plane.nbytes for plane in encoded.codes)
             return Parts(codes, encoded.entries.nbytes, encoded.entries.size, encoded.entries.size)
-        case HuffmanEncoded():
-            return parts_of(encoded.stream) + Parts(tables=encoded.entries.nbytes, symbols=len(encoded.entries))
+        case GridEncoded():
+            return parts_of(encoded.steps) + Parts(tables=encoded.scale.nbytes)
+        case HuffmanEncoded() | GroupedEncoded():
+            return parts_of(encoded.stream) + Parts(tables=encoded.entries.nbytes, symbols=encoded.entries.size)
         case SparseEncoded():
             steps = encoded.steps
             rests = 0 if steps.rests is None else steps.rests.nbytes

@@ -57,19 +57,9 @@ def entropy(asked: Request) -> list[dict[str, Any]]:
         "\nFixed cost. Once a file: functions and tables that weights share. A tensor: tables and fixed cost of its\n"
         f"own, beside {_TENSOR_BAR} + {_SYMBOL_BAR} for each symbol (value, length of step), and for each code"
     )
-    header = (
-        "weights",
-        "density",
-        "values",
-        "once",
-        f"bar {_FILE_BAR:,}",
-        "a tensor",
-        "by symbols",
-        "",
-        "by codes",
-        "",
-    )
-    print(table(header, [tuple(_fixed(asked, row)) for row in rows]))
+    costs = ["weights", "density", "values", "once", f"bar {_FILE_BAR:,}", "a tensor"]
+    costs += ["by symbols", "", "by codes", ""]
+    print(table(costs, [tuple(_fixed(asked, row)) for row in rows]))
     return rows
 
 
@@ -88,9 +78,9 @@ def _line(asked: Request, row: Mapping[str, Any]) -> Iterator[object]:
 
 def _fixed(asked: Request, row: Mapping[str, Any]) -> Iterator[object]:
     yield from _setting(row)
-    yield from (row["once_bytes"], asked.verdict(row["once_bytes"], _FILE_BAR + 1))
+    yield from (row["once_bytes"], asked.verdict(row["once_bytes"], _FILE_BAR))
     size = row["beyond_codes_bytes"]
     yield size
     for count in ("symbols", "phrases"):
         bar = _TENSOR_BAR + _SYMBOL_BAR * row[count]
-        yield from (bar, asked.verdict(size, bar + 1))
+        yield from (bar, asked.verdict(size, bar))
