@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from graphshrink.ir.graph import Graph
     from graphshrink.onnx_io.emit import emit, save
     from graphshrink.onnx_io.load import load
-    from graphshrink.passing.base import Changed, Context, Pass, PassResult, Skipped
+    from graphshrink.passing.base import Changed, Context, Found, Pass, PassResult, Skipped
 
 __all__ = [
     "CalibrationError",
     "Changed",
     "Compiled",
     "Context",
+    "Found",
     "Graph",
     "GraphshrinkError",
     "InternalError",
@@ -52,7 +53,7 @@ _HOMES = {
     "graphshrink.ir.graph": ("Graph",),
     "graphshrink.onnx_io.emit": ("emit", "save"),
     "graphshrink.onnx_io.load": ("load",),
-    "graphshrink.passing.base": ("Changed", "Context", "Pass", "PassResult", "Skipped"),
+    "graphshrink.passing.base": ("Changed", "Context", "Found", "Pass", "PassResult", "Skipped"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -77,6 +77,7 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
             progress=report,
             seed=options.request.seed,
             jobs=affordable_jobs(graph, options.jobs, options.max_memory),
+            storage=options.storage,
         )
         shrunk, records = _run_passes(graph, options, context, judge, timeline)
         report("encoding", 0, 1)
@@ -85,7 +86,7 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
             staged = stage(encoded, folder / options.file_name, external=options.external_data, durable=False)
         report("verifying", 0, 1)
         with timeline("verifying"):
-            check_written(staged.model, shrunk)
+            decoding = {item.label: item.cost for item in check_written(staged.model, shrunk)}
             verification = _verified(judge, staged.model, shrunk, stored, records)
         report("measuring", 0, 1)
         with timeline("measuring"):
@@ -98,6 +99,7 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
         options=options.as_dict(),
         records=records,
         stored=stored,
+        decoding=decoding,
         shapes=shapes,
         verification=verification,
         latency=latency,

@@ -3,6 +3,8 @@
 from graphshrink.encodings.base import Builder, Encoded, Encoding
 from graphshrink.encodings.choose import ENCODINGS, Policy, Storage, best_encoding, policy_named
 from graphshrink.encodings.codebook import DECODE_BYTES, group_counts, most_distinct, stored_bytes, table_bytes
+from graphshrink.encodings.cost import Cost
+from graphshrink.encodings.entropy import entropy_bits
 from graphshrink.encodings.lift import Lifted, lift
 from graphshrink.encodings.place import Stored, encode_graph
 
@@ -10,6 +12,7 @@ __all__ = [
     "DECODE_BYTES",
     "ENCODINGS",
     "Builder",
+    "Cost",
     "Encoded",
     "Encoding",
     "Lifted",
@@ -18,6 +21,7 @@ __all__ = [
     "Stored",
     "best_encoding",
     "encode_graph",
+    "entropy_bits",
     "group_counts",
     "lift",
     "most_distinct",

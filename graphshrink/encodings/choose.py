@@ -10,8 +10,10 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from graphshrink.encodings.base import Builder, Encoded, Encoding, FreshNames
 from graphshrink.encodings.codebook import Codebook
+from graphshrink.encodings.evaluate import cost_of_decoding
 from graphshrink.encodings.grid import Grid
 from graphshrink.encodings.grouped import Grouped
+from graphshrink.encodings.half import Half, HalfBfloat16
 from graphshrink.encodings.huffman import Huffman
 from graphshrink.encodings.quantised import quantise
 from graphshrink.encodings.size import function_bytes, tensor_bytes, total_bytes
@@ -24,10 +26,10 @@ from graphshrink.ir.weight import Weight
 
 Policy: TypeAlias = Literal["plain", "fast", "small", "quantised"]
 
-ENCODINGS: Final[tuple[Encoding, ...]] = (Codebook(), Grid(), Huffman(), Grouped(), Sparse())
-"""Every way to store a weight other than plain and quantised, which depends on what uses the weight."""
+_FAST: Final[tuple[Encoding, ...]] = (Codebook(), Grid(), Half(), HalfBfloat16())
 
-_FAST: Final[tuple[Encoding, ...]] = (Codebook(), Grid())
+ENCODINGS: Final[tuple[Encoding, ...]] = (*_FAST, Huffman(), Grouped(), Sparse())
+"""Every way to store a weight by itself other than plain; quantised depends on its use, shared on other weights."""
 
 # The encodings that each policy may use: `fast` those that cost little at load, `small` all, `quantised` those of
 # `fast` where a weight has no quantised form.
@@ -77,10 +79,14 @@ def policy_named(name: str) -> Policy:
     raise UsageError(f"--encoding {name!r}: there is no such policy; use one of {', '.join(get_args(Policy))}")
 
 
+def movable(elem_type: int, opset: int) -> bool:
+    """Whether weights of a type can be encoded."""
+    return elem_type in _TYPES and opset >= _TYPES[elem_type]
+
+
 def candidates(array: Array, storage: Storage, opset: int) -> list[Encoded]:
     """The encoded forms of a tensor, whatever they save."""
-    since = _TYPES.get(ELEM_TYPES.get(array.dtype, T.UNDEFINED))
-    if since is None or opset < since:
+    if not movable(ELEM_TYPES.get(array.dtype, T.UNDEFINED), opset):
         return []
     found = (encoding.encode(array) for encoding in storage.encodings if opset >= encoding.min_opset)
     return [encoded for encoded in found if encoded is not None]
@@ -134,6 +140,11 @@ class Plan:
         builder.describe(doc, weight.tensor.metadata or (() if said is None else said.metadata))
 
 
+def _saves(plans: Sequence[Plan], at: int) -> int:
+    """What the plan at a place saves; plain comes after the last."""
+    return plans[at].saves if at < len(plans) else 0
+
+
 @dataclass(slots=True)
 class Chooser:
     """Chooses among the encoded forms of the weights of one scope.
@@ -141,11 +152,13 @@ class Chooser:
     Attributes:
         builder: that the subgraphs are to be added to; it is only looked at.
         storage: how weights are to be stored.
+        room: bytes that decoding may take beside the weights themselves, or None.
         plans: for each weight all that save something, the best first.
     """
 
     builder: Builder
     storage: Storage
+    room: int | None = None
     plans: dict[str, list[Plan]] = field(default_factory=lambda: dict[str, list[Plan]]())
 
     def choose(self, chosen: Sequence[Weight]) -> dict[str, Plan]:
@@ -153,6 +166,8 @@ class Chooser:
         for weight in chosen:
             self.plans[weight.label] = self._plans(weight, len(chosen))
         self._drop_groups(len(chosen))
+        if self.room is not None:
+            self.room = self._keep_to(self.room)
         best = [plans[0] for plans in self.plans.values() if plans]
         return {plan.weight.label: plan for plan in self._worthwhile(best)}
 
@@ -162,13 +177,17 @@ class Chooser:
         fused = quantise(weight, self.builder.opset) if self.storage.policy == "quantised" else None
         forms = candidates(weight.array, self.storage, self.builder.opset) if fused is None else [fused]
         for encoded in forms:
-            trial = self._trial(weights)
-            plan = Plan(weight, encoded, 0)
-            plan.emit(trial)
-            size = own_bytes(trial)
-            if weight.tensor.nbytes <= MOST_GROWTH * size:  # a reader could not tell it from a bomb
-                plans.append(replace(plan, saves=plain - size))
+            plan = self.plan(weight, encoded, weights)
+            if weight.tensor.nbytes <= MOST_GROWTH * (plain - plan.saves):  # a reader could not tell it from a bomb
+                plans.append(plan)
         return sorted((plan for plan in plans if plan.saves > 0), key=lambda plan: -plan.saves)
+
+    def plan(self, weight: Weight, encoded: Encoded, weights: int) -> Plan:
+        """The plan to store a weight, one of so many, in a certain form."""
+        trial = self._trial(weights)
+        plan = Plan(weight, encoded, 0)
+        plan.emit(trial)
+        return replace(plan, saves=tensor_bytes(weight.tensor) - own_bytes(trial))
 
     def _drop_groups(self, weights: int) -> None:
         """Give up the tables and functions that cost more than the weights which use them gain over their next best."""
@@ -188,6 +207,29 @@ class Chooser:
                 return
             for label, plans in self.plans.items():
                 self.plans[label] = [plan for plan in plans if plan.encoded.tables != worst]
+
+    def _keep_to(self, room: int) -> int:
+        """Give weights cheaper forms until all fit: first where most is gained for a byte in the file.
+
+        Returns:
+            What is left of the room.
+        """
+        costs = {
+            label: [cost_of_decoding(plan.encoded, self.builder.opset).bytes for plan in plans] + [0]
+            for label, plans in self.plans.items()
+        }
+        taken = sum(each[0] for each in costs.values())
+        while taken > room:
+            steps = [
+                ((costs[label][0] - costs[label][at]) / max(1, plans[0].saves - _saves(plans, at)), at, label)
+                for label, plans in self.plans.items()
+                for at in range(1, len(plans) + 1)
+                if costs[label][at] < costs[label][0]
+            ]
+            _, at, label = max(steps)
+            taken -= costs[label][0] - costs[label][at]
+            self.plans[label], costs[label] = self.plans[label][at:], costs[label][at:]
+        return room - taken
 
     def _shared_bytes(self, plan: Plan, weights: int) -> int:
         """Bytes of the tables and functions that a plan shares with others of its group."""

@@ -6,12 +6,13 @@ Operators are computed once each, in file order. What functions call is bounded 
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 import numpy as np
 
-from graphshrink.encodings.base import FUNCTIONS
+from graphshrink.encodings.base import FUNCTIONS, Builder, Encoded, FreshNames
+from graphshrink.encodings.cost import Cost, cost_of
 from graphshrink.encodings.rules import RULES, Results
 from graphshrink.errors import ModelError
 from graphshrink.ir.graph import Function, Graph, constant_of
@@ -57,10 +58,13 @@ class Evaluator:
     Attributes:
         functions: that may be called.
         budget: what that may take.
+        costs: what each operator cost that was run, those that it called included, by its first output.
     """
 
     functions: Functions
     budget: Budget
+    costs: dict[str, Cost] = field(default_factory=lambda: dict[str, Cost]())
+    _running: str = ""
 
     def knows(self, operator: Operator) -> bool:
         """Whether operators of this kind occur in decode subgraphs at all."""
@@ -97,6 +101,7 @@ class Evaluator:
             if constant is not None:
                 values.setdefault(operator.outputs[0], constant)
             elif operator.inputs and len(inputs) == len(operator.inputs):
+                self._running = self._running if depth else operator.outputs[0]
                 for name, array in zip(operator.outputs, self._compute(operator, inputs, depth) or (), strict=False):
                     if name in wanted:
                         self.budget.kept -= 0 if depth else array.nbytes
@@ -127,9 +132,12 @@ class Evaluator:
             size = rule.bytes(operator, inputs)
             self._expect_bounded(operator, size)
             self.budget.all -= size
-            return rule.compute(operator, inputs)
+            results = rule.compute(operator, inputs)
         except (IndexError, ValueError, TypeError, OverflowError, MemoryError) as e:
             raise ModelError(f"{_damaged(operator)} ({e}); get the file again") from e
+        cost = cost_of(operator, inputs, results or ())
+        self.costs[self._running] = self.costs.get(self._running, Cost()).plus(cost)
+        return results
 
     def _call(self, function: Function, inputs: list[Array], depth: int) -> Results | None:
         operators = [operator for _, operator in function.body.operators()]
@@ -158,3 +166,16 @@ def _constant(operator: Operator) -> Array | None:
 def _damaged(operator: Operator) -> str:
     place = f"{operator.op_type} {operator.name or ''!r} with output {operator.outputs[0]!r}"
     return f"an encoded weight is damaged: {place} fails"
+
+
+def cost_of_decoding(encoded: Encoded, opset: int) -> Cost:
+    """What it costs to decode a tensor; it is decoded for that."""
+    builder = Builder(FreshNames(), opset)
+    encoded.emit(builder, "weight")
+    evaluator = Evaluator({}, Budget.of(sum(tensor.nbytes for tensor in builder.tensors)))
+    known = {tensor.name: tensor.array for tensor in builder.tensors if tensor.name is not None}
+    found = evaluator.run(builder.operators, known, {"weight"})
+    total = Cost()
+    for cost in evaluator.costs.values():
+        total = total.plus(cost)
+    return Cost(total.bytes - found["weight"].nbytes if found else total.bytes, total.seconds)

@@ -5,29 +5,45 @@ use, in the forms in which they use them (`rules`); anything else is an ordinary
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypeAlias
 
 from graphshrink.encodings.base import FUNCTIONS, MARK
+from graphshrink.encodings.cost import Cost
 from graphshrink.encodings.evaluate import Budget, Evaluator, Functions, functions_of
+from graphshrink.encodings.size import operator_bytes, tensor_bytes
 from graphshrink.ir import edit
 from graphshrink.ir.graph import Graph, constant_of
 from graphshrink.ir.operator import Attribute, AttributeType, Operator
 from graphshrink.ir.tensor import StringData, Tensor, tensor_of
 from graphshrink.ir.types import Array
+from graphshrink.ir.weight import label_of
 
 _MARKED: Final = re.compile(rf"{MARK}([a-z0-9-]+)/\w+", re.ASCII)  # "gs:codebook/gs7"
 
 
 @dataclass(frozen=True, slots=True)
 class Lifted:
-    """A weight that was found in encoded form."""
+    """A weight that was found in encoded form.
+
+    Attributes:
+        graph: the scope it is in.
+        name: of its value.
+        label: see `Weight`.
+        encoding: its name.
+        stored_bytes: its constants and operators in the file; what it shares with others counts for the first.
+        cost: of decoding it, likewise.
+    """
 
     graph: Graph
     name: str
+    label: str
     encoding: str
+    stored_bytes: int
+    cost: Cost
 
 
 Intern: TypeAlias = Callable[[str, str, Array], Array]
@@ -48,20 +64,23 @@ def lift(graph: Graph, intern: Intern = lambda path, name, array: array) -> list
     """
     functions = functions_of(graph)
     found = [
-        lifted for path, scope in graph.scopes() for lifted in _lift_scope(scope, functions, partial(intern, path))
+        lifted
+        for path, scope in graph.scopes()
+        for lifted in _lift_scope(path, scope, functions, partial(intern, path))
     ]
     if found and functions:
         edit.drop_functions(graph, FUNCTIONS)
     return found
 
 
-def _lift_scope(scope: Graph, functions: Functions, keep: _Keep) -> list[Lifted]:
+def _lift_scope(path: str, scope: Graph, functions: Functions, keep: _Keep) -> list[Lifted]:
     marked = _marked(scope)
     if not marked:
         return []
     evaluator = Evaluator(functions, Budget.of(0))
     needed = _needed(scope, marked, evaluator)
     decoded = _decode(scope, needed, marked, evaluator, keep)
+    sizes, costs = _shares(scope, needed, decoded, evaluator.costs)
     anchors = _anchors(scope, needed)
     operators = {number: scope.operator(number) for number in needed if scope.operator(number).outputs[0] in decoded}
     edit.remove_operators(scope, operators)
@@ -75,7 +94,32 @@ def _lift_scope(scope: Graph, functions: Functions, keep: _Keep) -> list[Lifted]
             held = Attribute("value", AttributeType.TENSOR, tensor)
             edit.add_operator(scope, Operator("Constant", (), operator.outputs).with_attribute(held), index)
     _remove_unused(scope, [number for number in needed if number not in operators], operators.values())
-    return [Lifted(scope, name, marked[name]) for name in decoded]
+    return [
+        Lifted(scope, name, label_of(path, scope, name), marked[name], sizes[name], costs[name]) for name in decoded
+    ]
+
+
+def _shares(
+    scope: Graph, needed: Sequence[int], decoded: Mapping[str, Array], each: Mapping[str, Cost]
+) -> tuple[Counter[str], dict[str, Cost]]:
+    """Bytes and costs of what each weight is computed from; what several are computed from is the first one's."""
+    owner = {name: name for name in decoded}
+    sizes: Counter[str] = Counter()
+    costs = {name: Cost(-array.nbytes) for name, array in decoded.items()}  # the weight itself is there in any case
+    operators = [scope.operator(number) for number in needed]
+    for operator in reversed(operators):
+        user = next((owner[name] for name in operator.outputs if name in owner), None)
+        if user is not None:
+            owner.update({name: name if name in decoded else user for name in operator.inputs})
+    for operator in operators:
+        mine = next((owner[name] for name in operator.outputs if name in owner), None)
+        if mine is not None:
+            sizes[mine] += operator_bytes(operator)
+            costs[mine] = costs[mine].plus(each.get(operator.outputs[0], Cost()))
+    for value in scope.initializers():
+        if value.name in owner and isinstance(value.constant, Tensor):
+            sizes[owner[value.name]] += tensor_bytes(value.constant)
+    return sizes, costs
 
 
 def _marked(scope: Graph) -> dict[str, str]:

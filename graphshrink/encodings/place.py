@@ -1,11 +1,12 @@
 """Putting decode subgraphs into a graph, in the place of the weights that they compute."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from graphshrink.encodings.base import FUNCTIONS, Builder, FreshNames, fresh_names
+from graphshrink.encodings.base import FUNCTIONS, Builder, fresh_names
 from graphshrink.encodings.choose import Chooser, Plan, Storage, own_bytes
+from graphshrink.encodings.shared import share
 from graphshrink.encodings.size import tensor_bytes
 from graphshrink.ir import edit
 from graphshrink.ir.graph import Function, Graph, constant_of
@@ -51,12 +52,24 @@ def encode_graph(graph: Graph, chosen: Iterable[Weight], storage: Storage) -> li
     for weight in chosen:
         scopes.setdefault(id(weight.graph), []).append(weight)
     names = fresh_names(graph)
+    room = None
+    if storage.load_memory is not None:
+        room = max(
+            0, storage.load_memory - sum(weight.tensor.nbytes for weights in scopes.values() for weight in weights)
+        )
     functions = None if storage.portable or not _may_have_functions(graph) else dict[str, Function]()
-    stored = [
-        item
-        for weights in scopes.values()
-        for item in _encode_scope(weights[0].graph, weights, storage, names, functions)
-    ]
+    stored: list[Stored] = []
+    for weights in scopes.values():
+        scope = weights[0].graph
+        header = scope.root.header
+        # Function bodies have no initializers, and import no domain of ours.
+        inline = header is None or (header.ir_version or 0) < _CONSTANTS_SINCE
+        builder = Builder(names, scope.opset, inline, None if header is None else functions)
+        chooser = Chooser(builder, storage, room)
+        plans = share(chooser, weights)
+        room = chooser.room
+        stored += [_stored(weight, plans.get(weight.label), builder) for weight in weights]
+        edit.add_operators(scope, builder.operators, 0)
     if functions and graph.header is not None:
         edit.add_functions(graph, list(functions.values()), FUNCTIONS)
         graph.header.ir_version = max(graph.header.ir_version or 0, _FUNCTIONS_SINCE)
@@ -71,24 +84,13 @@ def _may_have_functions(graph: Graph) -> bool:
     return all(domain != FUNCTIONS for domain, _ in graph.opsets)
 
 
-def _encode_scope(
-    scope: Graph, chosen: Sequence[Weight], storage: Storage, names: FreshNames, functions: dict[str, Function] | None
-) -> list[Stored]:
-    header = scope.root.header
-    # Function bodies have no initializers, and import no domain of ours.
-    inline = header is None or (header.ir_version or 0) < _CONSTANTS_SINCE
-    builder = Builder(names, scope.opset, inline, None if header is None else functions)
-    plans = Chooser(builder, storage).choose(chosen)
-    stored: list[Stored] = []
-    for weight in chosen:
-        plan, plain = plans.get(weight.label), tensor_bytes(weight.tensor)
-        if plan is None:
-            stored.append(Stored(weight.label, "plain", plain, plain, (weight.tensor,)))
-        else:
-            size, parts = _replace(scope, plan, builder)
-            stored.append(Stored(weight.label, plan.encoded.encoding, plain, size, parts))
-    edit.add_operators(scope, builder.operators, 0)
-    return stored
+def _stored(weight: Weight, plan: Plan | None, builder: Builder) -> Stored:
+    """Follow a plan, or leave the weight as it is."""
+    plain = tensor_bytes(weight.tensor)
+    if plan is None:
+        return Stored(weight.label, "plain", plain, plain, (weight.tensor,))
+    size, parts = _replace(weight.graph, plan, builder)
+    return Stored(weight.label, plan.encoded.encoding, plain, size, parts)
 
 
 def _replace(scope: Graph, plan: Plan, builder: Builder) -> tuple[int, tuple[Tensor, ...]]:

@@ -21,8 +21,8 @@ from graphshrink.encodings.phrases import Labels, parse, phrases_for
 from graphshrink.encodings.prefix_code import prefix_code
 
 _LONGEST_CODE: Final = 14  # bits: where no code is longer, hardly anything is lost, and no lane is wasted
-_MANY: Final = 1 << 18  # symbols from which more phrases pay
-_PHRASES: Final = (62, 126)  # at most, for few and for many symbols
+# Phrases at most. What bytes mean takes 100 kB a phrase while a model is loaded, so that short streams get fewer.
+_FEWEST, _MOST, _SYMBOLS_A_PHRASE = 14, 126, 4096
 _WIDTHS: Final = (32, 64)  # bytes of a lane
 _LONG: Final = 600_000  # bytes from which the wider lanes save more than the operators they need
 
@@ -87,7 +87,7 @@ def stream_of(labels: Labels, symbols: int) -> Stream:
         symbols: at least two.
     """
     counts = np.bincount(labels, minlength=symbols)
-    tree = phrases_for(counts, _PHRASES[len(labels) >= _MANY])
+    tree = phrases_for(counts, min(max(len(labels) // _SYMBOLS_A_PHRASE, _FEWEST), _MOST))
     numbers, rest = parse(labels, tree)
     texts = [*tree.texts, ()]  # the last stands for nothing, and fills lanes up
     nothing = len(tree.texts)

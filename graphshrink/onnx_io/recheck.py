@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from graphshrink.encodings import lift
+from graphshrink.encodings import Lifted, lift
 from graphshrink.errors import InternalError, ModelError
 from graphshrink.ir.check import check
 from graphshrink.ir.compare import difference
@@ -14,8 +14,11 @@ from graphshrink.ir.weight import constants
 from graphshrink.onnx_io.load import load_as_stored
 
 
-def check_written(path: Path, graph: Graph) -> None:
+def check_written(path: Path, graph: Graph) -> list[Lifted]:
     """Read a file back and compare it with the graph it was made from, encoded weights decoded, bit for bit.
+
+    Returns:
+        The weights that are encoded, and what it costs to decode them.
 
     Raises:
         InternalError: they differ.
@@ -33,13 +36,14 @@ def check_written(path: Path, graph: Graph) -> None:
 
     try:
         again = load_as_stored(path)
-        lift(again, intern)
+        lifted = lift(again, intern)
         check(again)
     except ModelError as e:
         raise InternalError(f"the written model cannot be read back: {e}") from e
     found = difference(graph, again)
     if found is not None:
         raise InternalError(f"the written model is not the one that was made: {found}")
+    return lifted
 
 
 def _bytes(array: Array) -> Array:

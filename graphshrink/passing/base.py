@@ -10,7 +10,7 @@ from typing import ClassVar, Generic, NamedTuple, Self, TypeAlias, TypeVar
 
 import numpy as np
 
-from graphshrink.encodings import Policy
+from graphshrink.encodings import Policy, Storage
 from graphshrink.errors import InternalError
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.weight import Weight, weights
@@ -47,7 +47,18 @@ class Changed:
     seconds: float | None = field(default=None, compare=False)
 
 
-Outcome: TypeAlias = Changed | Skipped
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A layer whose values stay as they are, and what there is to say of them.
+
+    Attributes:
+        detail: what was found, in a few words.
+    """
+
+    detail: str
+
+
+Outcome: TypeAlias = Changed | Found | Skipped
 
 
 @dataclass(slots=True)
@@ -133,6 +144,7 @@ class Context:
         progress: to be told how far the work is.
         seed: of every random choice.
         jobs: how much may run at once.
+        storage: the same in full; None for the defaults of the policy.
     """
 
     policy: Policy = "fast"
@@ -142,6 +154,7 @@ class Context:
     progress: Progress = lambda stage, done, total: None
     seed: int = 0
     jobs: int = 1
+    storage: Storage | None = None
 
     def layers(self, graph: Graph, settings: P) -> tuple[list["Layer[P]"], PassResult]:
         """The weights that a pass may change, each with the settings for it; the others in the result, with reasons."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import onnx
 
-from graphshrink.encodings import lift
+from graphshrink.encodings import Lifted, entropy_bits, lift
 from graphshrink.escaping import safe
 from graphshrink.ir.check import check
 from graphshrink.ir.tensor import StringData
@@ -32,7 +32,7 @@ def inspect_model(path: Path, passes: Sequence[Pass]) -> dict[str, Any]:
         ModelError: it cannot be read.
     """
     graph = load_as_stored(path)
-    encodings = {(id(item.graph), item.name): item.encoding for item in lift(graph)}
+    encodings = {(id(item.graph), item.name): item for item in lift(graph)}
     check(graph)
     files = model_files(graph, path)
     with Limits().runtime(files) as runtime:
@@ -50,14 +50,13 @@ def inspect_model(path: Path, passes: Sequence[Pass]) -> dict[str, Any]:
         "parameters": sum(weight.tensor.size for weight in found),
         "macs": sum(macs(graph, shapes).values()) if shapes else None,
         "passes": [step.name for step in passes],
-        "layers": [
-            _layer(weight, encodings.get((id(weight.graph), weight.name), "plain"), shapes, passes) for weight in found
-        ],
+        "layers": [_layer(weight, encodings.get((id(weight.graph), weight.name)), shapes, passes) for weight in found],
     }
 
 
-def _layer(weight: Weight, encoding: str, shapes: Known, passes: Sequence[Pass]) -> dict[str, Any]:
+def _layer(weight: Weight, encoded: Lifted | None, shapes: Known, passes: Sequence[Pass]) -> dict[str, Any]:
     reason = why_not_a_weight(weight)
+    stored = weight.tensor.nbytes if encoded is None else encoded.stored_bytes
     refusals = {step.name: reason or step.refuses(weight, "fast") for step in passes}
     counts = [operator_macs(use.graph, use.operator, shapes_in(use.graph, shapes)) for use in weight.uses]
     return {
@@ -69,12 +68,25 @@ def _layer(weight: Weight, encoding: str, shapes: Known, passes: Sequence[Pass])
         "shape": list(weight.tensor.dims),
         "parameters": weight.tensor.size,
         "bytes": weight.tensor.nbytes,
-        "encoding": encoding,
+        "encoding": "plain" if encoded is None else encoded.encoding,
+        "stored_bytes": stored,
+        "bits": round(8 * stored / max(1, weight.tensor.size), 4),
+        "entropy_bits": None if encoded is None else entropy_bits(weight.array),
+        "load_seconds": 0.0 if encoded is None else round(encoded.cost.seconds, 6),
+        "load_bytes": 0 if encoded is None else encoded.cost.bytes,
         "macs": sum(count for count in counts if count is not None),
         "uses": len(weight.uses),
         "passes": [name for name, refusal in refusals.items() if refusal is None],
         "reason": reason or next((refusal for refusal in refusals.values() if refusal is not None), None),
     }
+
+
+def _stored(layer: Mapping[str, Any]) -> str:
+    """How a weight is stored; for an encoded one in how many bits each, and how many it cannot go below."""
+    if layer["encoding"] == "plain":
+        return "plain"
+    least = "" if layer["entropy_bits"] is None else f" of {layer['entropy_bits']:.2f}"
+    return f"{layer['encoding']} {layer['bits']:.2f}{least} bit"
 
 
 def inspection_lines(found: Mapping[str, Any]) -> Iterator[str]:
@@ -90,12 +102,15 @@ def inspection_lines(found: Mapping[str, Any]) -> Iterator[str]:
     largest = layers[0]["bytes"] if layers else 0
     for layer in layers[:_SHOWN]:
         what = "/".join(layer["operators"]) or "unused"
-        note = f"{layer['encoding']}" if layer["reason"] is None else f"not touched: {layer['reason']}"
+        note = _stored(layer) if layer["reason"] is None else f"not touched: {layer['reason']}"
         picture = bar(layer["bytes"] / max(1, largest), 8)
         yield f"  {fit(layer['label'], 24)} {picture} {size(layer['bytes']):>7}  {fit(f'{what}, {note}', 34).rstrip()}"
     if len(layers) > _SHOWN:
         rest = size(sum(layer["bytes"] for layer in layers[_SHOWN:]))
         yield f"  and {len(layers) - _SHOWN} more with {rest} (--json lists all)"
+    memory, seconds = (sum(layer[key] for layer in layers) for key in ("load_bytes", "load_seconds"))
+    if memory or seconds:
+        yield f"  decoding takes about {seconds:.2g} s and {size(memory)} where it is loaded (predicted)"
     total = max(1, sum(layer["bytes"] for layer in layers))
     for name in found["passes"]:
         able = [layer for layer in layers if name in layer["passes"]]

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
-from graphshrink.encodings import Stored
+from graphshrink.encodings import Cost, Stored, entropy_bits
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import FilledData, SparseTensor, StringData, Tensor
 from graphshrink.ir.weight import Weight, label_of, weights
@@ -16,7 +16,7 @@ from graphshrink.metrics.latency import Latency
 from graphshrink.metrics.macs import Known, macs, operator_macs, shapes_in
 from graphshrink.metrics.output_error import OutputError
 from graphshrink.metrics.size import affordable_gzip, file_chunks, sha256
-from graphshrink.passing.base import Changed
+from graphshrink.passing.base import Skipped
 from graphshrink.passing.final import Verification
 from graphshrink.passing.pipeline import PassRecord
 from graphshrink.verify import Verdict
@@ -51,6 +51,7 @@ class Facts:
     options: Mapping[str, Any]
     records: Sequence[tuple[PassRecord, After | None]]
     stored: Sequence[Stored]
+    decoding: Mapping[str, Cost]
     shapes: Known
     verification: Verification | None
     latency: Latency | None
@@ -134,8 +135,17 @@ def _layers(facts: Facts) -> list[dict[str, Any]]:
     size = sum(path.stat().st_size for path in facts.after.files)
     return _sparse_layers(facts.after.graph) + [
         _layer(weight, stored.get(weight.label), facts.shapes, reasons.get(weight.label), size)
+        | _decoding(facts.decoding.get(weight.label))
         for weight in weights(facts.after.graph)
     ]
+
+
+def _decoding(cost: Cost | None) -> dict[str, Any]:
+    """What it takes to decode a weight where the model is loaded, predicted."""
+    return {
+        "load_seconds": 0.0 if cost is None else round(cost.seconds, 6),
+        "load_bytes": 0 if cost is None else cost.bytes,
+    }
 
 
 def _sparse_layers(graph: Graph) -> list[dict[str, Any]]:
@@ -169,7 +179,7 @@ def _reasons(records: Iterable[PassRecord]) -> dict[str, str]:
     said: dict[str, list[str]] = {}
     for record in records:
         for label, outcome in record.result.layers.items():
-            text = outcome.detail if isinstance(outcome, Changed) else f"left alone: {outcome.reason}"
+            text = f"left alone: {outcome.reason}" if isinstance(outcome, Skipped) else outcome.detail
             said.setdefault(label, []).append(f"{record.name}: {text}")
     return {label: "; ".join(texts) for label, texts in said.items()}
 
@@ -180,6 +190,7 @@ def _layer(weight: Weight, stored: Stored | None, shapes: Known, reason: str | N
     text = isinstance(weight.tensor.data, StringData)
     parts = (weight.tensor,) if stored is None else stored.parts
     held = weight.tensor.nbytes if text else len(_held(weight.tensor))
+    stored_bytes = held if stored is None else stored.stored_bytes
     return {
         "label": weight.label,
         "name": weight.name,
@@ -189,7 +200,9 @@ def _layer(weight: Weight, stored: Stored | None, shapes: Known, reason: str | N
         "macs": sum(known) if known else None,
         "encoding": "plain" if stored is None else stored.encoding,
         "plain_bytes": held if stored is None else stored.plain_bytes,
-        "stored_bytes": held if stored is None else stored.stored_bytes,
+        "stored_bytes": stored_bytes,
+        "bits": None if text else round(8 * stored_bytes / max(1, weight.tensor.size), 4),
+        "entropy_bits": None if stored is None or stored.encoding == "plain" else entropy_bits(weight.array),
         "gzip_bytes": None if text else affordable_gzip(map(_held, parts), model_size),
         "done": reason,
     }

@@ -17,6 +17,7 @@ def summary(report: Mapping[str, Any], source: str) -> Iterator[str]:
     yield _headline(report, source)
     yield from _outputs(report["verification"])
     yield from _latency(report["latency"])
+    yield from _loading(report["layers"])
     yield _time(report["timeline"])
     for entry in report["passes"]:
         yield from _pass(entry, report["layers"])
@@ -58,6 +59,13 @@ def _latency(latency: Mapping[str, Any] | None) -> Iterator[str]:
         low, high = latency["spread"]
         noise = f"the original against itself {low:.2f} to {high:.2f} x"
         yield f"  latency      {latency['ratio']:.2f} x of {1000 * latency['before']:.3g} ms ({noise})"
+
+
+def _loading(layers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What decoding costs where the model is loaded."""
+    memory, seconds = (sum(layer.get(key, 0) for layer in layers) for key in ("load_bytes", "load_seconds"))
+    if memory or seconds:
+        yield f"  loading      decoding takes about {seconds:.2g} s and {size(memory)} (predicted)"
 
 
 def _time(timeline: Mapping[str, float]) -> str:

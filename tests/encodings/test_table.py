@@ -36,6 +36,11 @@ UNSIGNED: Final[dict[int, Any]] = {2: np.uint16, 4: np.uint32, 8: np.uint64}
 OPSETS: Final = [9, 10, 11, 13, 18, 21, newest_opset()]
 ENTRIES: Final = [1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 32, 33, 64, 65, 100, 128, 129, 200, 255, 256]
 SHAPES: Final = [(97,), (1, 64), (64, 1), (3, 37), (5, 7, 11), (2, 3, 5, 7), (3, 3, 3, 3, 3), (1, 1, 31, 1, 2), (509,)]
+SHORTER: Final = {
+    np.dtype(np.float32): [np.dtype(np.float16), BFLOAT16],
+    np.dtype(np.float64): [np.dtype(np.float16), BFLOAT16, np.dtype(np.float32)],
+}
+FOR_WIDE_TYPES: Final = ("half", "half-bfloat16")
 
 NAMES = [encoding.name for encoding in ENCODINGS]
 
@@ -97,6 +102,10 @@ def tensors(dtype: np.dtype[Any]) -> Iterator[Array]:
             yield np.where(rng.random(shape) < zeros, dtype.type(0), drawn(values, shape, rng)).astype(dtype)
     yield far_between(dtype, rng)
     yield from on_grids(dtype, rng)
+    for short in SHORTER.get(dtype, ()):
+        for shape in SHAPES:
+            for entries in (2, 7, 16, 100, 257, 300, 400, 500):
+                yield widened(drawn(alphabet(short, entries, rng), shape, rng), dtype)
 
 
 def far_between(dtype: np.dtype[Any], rng: np.random.Generator) -> Array:
@@ -118,17 +127,39 @@ def on_grids(dtype: np.dtype[Any], rng: np.random.Generator) -> Iterator[Array]:
             yield np.asarray(steps.astype(dtype) * scale.reshape(spread))
 
 
+def widened(array: Array, dtype: np.dtype[Any]) -> Array:
+    """The same numbers in a wider type, NaNs made zero."""
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        numbers: Array = np.where(np.isnan(array), array.dtype.type(0), array).astype(dtype)
+    return numbers
+
+
 # How many of the tensors each encoding takes, at the least.
-FEWEST: Final = {"codebook": 60, "grid": 40, "huffman": 20, "grouped-huffman": 3, "sparse": 10}
+FEWEST: Final = {
+    "codebook": 60,
+    "grid": 40,
+    "half": 60,
+    "half-bfloat16": 60,
+    "huffman": 20,
+    "grouped-huffman": 3,
+    "sparse": 10,
+}
 
 
 def encoded_by(encoding: Encoding, dtype: np.dtype[Any]) -> list[tuple[Array, Encoded]]:
     found = [(array, encoded) for array in tensors(dtype) if (encoded := encoding.encode(array)) is not None]
-    if (encoding.name, dtype) in [("grid", BFLOAT16), ("sparse", BFLOAT16)]:
+    if not applies(encoding, dtype):
         assert not found
         pytest.skip("does not apply to this type")
     assert len(found) >= FEWEST[encoding.name]
     return found
+
+
+def applies(encoding: Encoding, dtype: np.dtype[Any]) -> bool:
+    """Whether an encoding takes a type at all."""
+    if encoding.name in FOR_WIDE_TYPES:
+        return dtype in SHORTER
+    return encoding.name not in ("sparse", "grid") or dtype != BFLOAT16
 
 
 def decoding_model(tensors: list[tuple[Array, Encoded]], opset: int) -> onnx.ModelProto:

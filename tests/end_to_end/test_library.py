@@ -21,6 +21,7 @@ def test_public_names_are_frozen() -> None:
         "Changed",
         "Compiled",
         "Context",
+        "Found",
         "Graph",
         "GraphshrinkError",
         "InternalError",

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import ml_dtypes
 import numpy as np
 
 from graphshrink.ir.types import Array
@@ -56,6 +57,17 @@ def _tiny(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return scaled
 
 
+def _half_precise(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Trained in half precision, and exported in single precision."""
+    return _normal(rng, shape).astype(np.float16).astype(np.float64)
+
+
+def _bfloat_precise(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """With a range that float16 does not have."""
+    wide: Array = _normal(rng, shape) * 2.0 ** rng.integers(-30, 1, shape)
+    return wide.astype(ml_dtypes.bfloat16).astype(np.float64)
+
+
 def _not_finite(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     odd = rng.choice([np.nan, np.inf, -np.inf, -np.nan], shape)
     return np.where(rng.random(shape) < 0.02, odd, _few(rng, shape))
@@ -75,6 +87,8 @@ FILLS: Final[Mapping[str, _Fill]] = {
     "signed zeros": _signed_zeros,
     "constant": _constant,
     "tiny": _tiny,
+    "exact in float16": _half_precise,
+    "exact in bfloat16": _bfloat_precise,
     "not finite": _not_finite,
 }
 

@@ -69,6 +69,16 @@ def matmul_left(maker: Maker, scope: Scope, x: Value) -> Value:
     return back(maker, scope, out, dtype, (*x.shape[:-2], height, x.shape[-1]))
 
 
+def matmul_twice(maker: Maker, scope: Scope, x: Value) -> Value:
+    """Two weights with the same elements, as in a model that was made deeper by copying layers."""
+    c, width = x.shape[-1], maker.width()
+    array = maker.fill((c, width))
+    inner = maker.node(scope, "MatMul", [x.name, maker.constant(scope, array)])
+    out = maker.node(scope, "MatMul", [inner, maker.constant(scope, array.reshape(width, c))])
+    maker.features.add("weight: repeated")
+    return Value(out, x.shape)
+
+
 def matmul_vector(maker: Maker, scope: Scope, x: Value) -> Value:
     """A weight of rank 1."""
     out = maker.node(scope, "MatMul", [x.name, maker.constant(scope, maker.fill((x.shape[-1],)))])

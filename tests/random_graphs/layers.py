@@ -56,6 +56,7 @@ LAYERS: Final = (
     Layer(dense.gemm, (2,), 10),
     Layer(dense.matmul, (2, 3, 4), 4),
     Layer(dense.matmul_left, (2, 3, 4), 2),
+    Layer(dense.matmul_twice, (2, 3, 4), 4),
     Layer(dense.matmul_vector, (2, 3)),
     Layer(dense.matmul_sparse, (2, 3), 3, _takes_sparse),
     Layer(dense.matmul_empty, (2, 3)),

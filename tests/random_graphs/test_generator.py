@@ -15,7 +15,7 @@ from tests.runners import OPTIMISED, run
 WANTED: Final = {
     *RULES,
     *FILLS,
-    *(f"weight: {form}" for form in (*FORMS, "tied", "tied through Transpose")),
+    *(f"weight: {form}" for form in (*FORMS, "tied", "tied through Transpose", "repeated")),
     *(f"Conv: {kind}" for kind in ("plain", "1x1", "grouped", "depthwise")),
     *(f"Gemm: weight is {way}" for way in ("A", "A, transposed", "B", "B, transposed")),
     *(f"MatMul: weight on the {side}" for side in ("left", "right")),
