@@ -13,6 +13,7 @@ from graphshrink.encodings.chunks import ChunkedEncoded
 from graphshrink.encodings.codebook import CodebookEncoded
 from graphshrink.encodings.grid import GridEncoded
 from graphshrink.encodings.grouped import GroupedEncoded
+from graphshrink.encodings.half import HalfEncoded
 from graphshrink.encodings.huffman import HuffmanEncoded
 from graphshrink.encodings.place import Stored
 from graphshrink.encodings.sparse import SparseEncoded
@@ -77,23 +78,42 @@ def _scopes(model: onnx.ModelProto) -> Iterator[_Scope]:
     while waiting:
         nodes, tensors = waiting.pop()
         yield nodes, tensors
-        for node in nodes:
-            for attribute in node.attribute:
-                nested = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
-                waiting += [(graph.node, graph.initializer) for graph in nested]
+        waiting += [(graph.node, graph.initializer) for graph in _nested(nodes)]
+
+
+def _nested(nodes: Iterable[onnx.NodeProto]) -> list[onnx.GraphProto]:
+    """The graphs that nodes run, but not those inside of these."""
+    attributes = [attribute for node in nodes for attribute in node.attribute]
+    return [graph for each in attributes for graph in ([each.g] if each.HasField("g") else each.graphs)]
 
 
 def _decoding(
     nodes: Sequence[onnx.NodeProto], tensors: Iterable[onnx.TensorProto]
 ) -> list[onnx.NodeProto | onnx.TensorProto]:
-    """The nodes that compute weights, and the initializers that they take."""
+    """The nodes that compute weights, and the initializers that nothing else takes."""
     wanted = {name for node in nodes if node.name.startswith(MARK) for name in node.output}
     found: list[onnx.NodeProto | onnx.TensorProto] = []
+    others: list[onnx.NodeProto] = []
     for node in reversed(nodes):  # which are in topological order
-        if not wanted.isdisjoint(node.output):
+        if wanted.isdisjoint(node.output):
+            others.append(node)
+        else:
             found.append(node)
             wanted.update(node.input)
+    # A weight that is stored plainly may be repeated by an encoded one.
+    wanted -= _taken(others)
     return found + [tensor for tensor in tensors if tensor.name in wanted]
+
+
+def _taken(nodes: Sequence[onnx.NodeProto]) -> set[str]:
+    """Names that nodes take, also in the graphs that they run."""
+    names: set[str] = set()
+    waiting = [nodes]
+    while waiting:
+        some = waiting.pop()
+        names.update(name for node in some for name in node.input)
+        waiting += [graph.node for graph in _nested(some)]
+    return names
 
 
 def _tensors(part: onnx.NodeProto | onnx.TensorProto) -> list[onnx.TensorProto]:
@@ -141,6 +161,8 @@ def parts_of(encoded: object) -> Parts:
             return Parts(codes, encoded.entries.nbytes, encoded.entries.size, encoded.entries.size)
         case GridEncoded():
             return parts_of(encoded.steps) + Parts(tables=encoded.scale.nbytes)
+        case HalfEncoded():
+            return Parts(encoded.stored.nbytes)
         case HuffmanEncoded() | GroupedEncoded():
             return parts_of(encoded.stream) + Parts(tables=encoded.entries.nbytes, symbols=encoded.entries.size)
         case SparseEncoded():

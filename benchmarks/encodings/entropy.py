@@ -48,7 +48,10 @@ def examine(setting: Setting) -> dict[str, Any]:
 
 def entropy(asked: Request) -> list[dict[str, Any]]:
     """All settings."""
-    rows = [examine(setting) for setting in (_SETTINGS_SHORT if asked.short else _SETTINGS)]
+    rows: list[dict[str, Any]] = []
+    for setting in _SETTINGS_SHORT if asked.short else _SETTINGS:
+        asked.note(setting.text)
+        rows.append(examine(setting))
     print("Bytes of a MatMul's file beside the entropy of positions and values; ratio: without tables and fixed cost")
     header = ["weights", "density", "values", "encoding", "file", "entropy", "codes", "tables", "tensor", "functions"]
     header += ["shared", "model", "ratio", "bar", "", "whole file"]

@@ -106,6 +106,7 @@ def loading(asked: Request) -> list[dict[str, Any]]:
     """All settings."""
     rows: list[dict[str, Any]] = []
     for setting in _SETTINGS_SHORT if asked.short else _SETTINGS:
+        asked.note(f"loading {setting.text}")
         with tempfile.TemporaryDirectory(prefix="graphshrink-encodings-") as folder:
             rows.append(examine(setting, Path(folder), _ROUNDS_SHORT if asked.short else _ROUNDS))
     print("\nCreating a session, one thread, a process each; the reference is Cast + Gather of one index a weight")

@@ -84,6 +84,7 @@ def against_packers(asked: Request) -> list[dict[str, Any]]:
     pack = packers()
     rows: list[dict[str, Any]] = []
     for name, path in models(asked.short).items():
+        asked.note(name)
         with tempfile.TemporaryDirectory(prefix="graphshrink-encodings-") as folder:
             rows.append(examine(name, path, pack, Path(folder)))
     print(f"\nEncoded weights, functions included, beside packers of the same bytes; {_PASS}, `small`")

@@ -34,6 +34,7 @@ def speed(asked: Request) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for name, density, values in _JOBS:
         setting = Setting(_N_SHORT if asked.short else _N, density, values)
+        asked.note(f"{name} {setting.text}")
         runs = [in_fresh_process(encode, name=name, **setting._asdict()) for _ in range(1 if asked.short else 3)]
         seconds = [float(run) for run, _ in runs]
         peak = max(watched.main.resident for _, watched in runs)
