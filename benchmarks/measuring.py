@@ -58,6 +58,11 @@ class Request:
             return "not judged"
         return "met" if value < bar else "MISSED"
 
+    def note(self, what: str) -> None:
+        """Say on stderr what comes next in a run that takes long."""
+        if not self.short:
+            print(f"{self.name}: {what}", file=sys.stderr, flush=True)
+
     def save(self, content: Mapping[str, Any]) -> None:
         """Write the results with versions, date and machine, if they are to be written."""
         if self.into is None:

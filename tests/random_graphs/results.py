@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from graphshrink.encodings import Policy, Storage, Stored, encode_graph
-from graphshrink.encodings.base import MARK
+from graphshrink.encodings.base import FUNCTIONS, MARK
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import ELEM_TYPES, FLOATING
 from graphshrink.ir.types import Array
@@ -63,17 +63,20 @@ def bytes_of(model: onnx.ModelProto) -> bytes:
 
 
 def interface(model: onnx.ModelProto) -> tuple[object, ...]:
-    """What callers see; inputs without the constants that have to be among them below IR version 4."""
+    """What callers see; inputs without the constants that have to be among them below IR version 4.
+
+    Functions that decode weights, and their domain, are nothing that callers see.
+    """
     held = {t.name for t in model.graph.initializer} if model.ir_version < 4 else set[str]()
     made = {name for node in model.graph.node for name in node.output}
-    signatures = [(f.domain, f.name, f.overload, len(f.input), len(f.output)) for f in model.functions]
+    signatures = [(f.domain, f.name, f.overload, len(f.input), len(f.output)) for f in model.functions if f.domain != FUNCTIONS]
     return (
         [info.SerializeToString() for info in model.graph.input if info.name not in held | made],
         [info.SerializeToString() for info in model.graph.output],
-        [(o.domain, o.version) for o in model.opset_import],
+        [(o.domain, o.version) for o in model.opset_import if o.domain != FUNCTIONS],
         [(entry.key, entry.value) for entry in model.metadata_props],
         signatures,
-        (model.ir_version, model.producer_name),
+        model.producer_name,
     )
 
 

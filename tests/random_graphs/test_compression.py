@@ -7,6 +7,7 @@ import onnx
 from hypothesis import given, settings
 
 from graphshrink.encodings import ENCODINGS, Policy
+from graphshrink.encodings.base import FUNCTIONS
 from graphshrink.ir.compare import difference
 from graphshrink.onnx_io.emit import emit
 from graphshrink.onnx_io.load import load
@@ -68,6 +69,8 @@ def _keeps_what_must_stay(model: onnx.ModelProto, result: Compressed) -> None:
     assert difference(result.graph, again) is None
     assert interface(result.plain) == interface(model)
     assert interface(result.encoded) == interface(model)
+    functions = any(function.domain == FUNCTIONS for function in result.encoded.functions)
+    assert result.encoded.ir_version == (max(8, model.ir_version) if functions else model.ir_version)
     before = load(model)
     assert exposed(again) == exposed(before)
     assert not_finite(again) == not_finite(before)

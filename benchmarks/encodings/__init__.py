@@ -1,0 +1,1 @@
+"""What encoded weights cost: bytes beside their entropy and beside packers, time and memory at load, time to encode."""
