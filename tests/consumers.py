@@ -164,7 +164,7 @@ LARGE: Final[dict[str, Callable[[int, int], Case]]] = {
     "ConvTranspose": one_operator(
         "ConvTranspose", {"W": pruned(70, 64, 3, 3)}, normal(1, 70, 3, 3), [1, 64, 5, 5], {"W"}
     ),
-    "Gemm": one_operator("Gemm", {"W": skewed(300, 130)}, normal(2, 300), [2, 130], {"W"}, transB=0),
+    "Gemm": one_operator("Gemm", {"W": skewed(300, 130), "B": normal(130)}, normal(2, 300), [2, 130], {"W"}, transB=0),
     "MatMul": one_operator("MatMul", {"W": pruned(400, 300)}, normal(2, 400), [2, 300], {"W"}),
     "MatMul, batch": one_operator("MatMul", {"W": skewed(3, 200, 130)}, normal(3, 2, 200), [3, 2, 130], {"W"}),
     "Gather": one_operator("Gather", {"W": skewed(1111, 50)}, np.array([3, 1, 49]), [3, 50], {"W"}),

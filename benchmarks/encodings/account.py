@@ -9,7 +9,7 @@ import onnx
 from google.protobuf.message import Message
 
 from graphshrink.encodings.base import FUNCTIONS, MARK
-from graphshrink.encodings.chunks import ChunkedEncoded
+from graphshrink.encodings.chunks import Chunks
 from graphshrink.encodings.codebook import CodebookEncoded
 from graphshrink.encodings.grid import GridEncoded
 from graphshrink.encodings.grouped import GroupedEncoded
@@ -154,7 +154,7 @@ class Parts:
 def parts_of(encoded: object) -> Parts:
     """The parts of a tensor in encoded form."""
     match encoded:
-        case ChunkedEncoded():
+        case Chunks():
             return sum(map(parts_of, encoded.parts), Parts())
         case CodebookEncoded():
             codes = sum(plane.nbytes for plane in encoded.codes)

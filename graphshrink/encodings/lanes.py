@@ -21,10 +21,12 @@ class Lanes(NamedTuple):
     Attributes:
         rows: (lanes, width) uint8; the first bit of a byte is its highest.
         used: how many bytes, counted row by row, are there until the last code ends.
+        filled: in how many of them a code ends that stands for something.
     """
 
     rows: NDArray[np.uint8]
     used: int
+    filled: int
 
 
 def to_lanes(numbers: Numbers, code: PrefixCode, width: int, nothing: int) -> Lanes:
@@ -50,8 +52,8 @@ def to_lanes(numbers: Numbers, code: PrefixCode, width: int, nothing: int) -> La
     for bit in range(int(bits.max())):
         has = bits > bit
         flat[starts[has] + bit] = codes[has] >> (bits[has] - 1 - bit) & 1
-    used = -(-int(starts[-1] + bits[-1]) // 8)
-    return Lanes(np.packbits(rows, axis=1), used)
+    ending = (starts + bits - 1) >> 3  # the byte in which each code ends; they ascend
+    return Lanes(np.packbits(rows, axis=1), int(ending[-1]) + 1, 1 + int(np.count_nonzero(np.diff(ending))))
 
 
 def _firsts(ends: NDArray[np.int64], capacity: int) -> NDArray[np.int64]:

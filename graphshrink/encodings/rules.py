@@ -76,8 +76,7 @@ _SHORT: Final = (DTYPES[T.FLOAT16], DTYPES[T.BFLOAT16])
 
 # What decode subgraphs cast to, and from which types.
 _CASTS: Final[Mapping[int, tuple[np.dtype[Any], ...]]] = {
-    T.INT32: (np.dtype(np.uint8), np.dtype(bool)),
-    T.INT64: (_INT32,),
+    T.INT32: (np.dtype(np.uint8), np.dtype(bool), _INT64),
     T.FLOAT16: _BYTES,
     T.FLOAT: (*_BYTES, *_SHORT),
     T.DOUBLE: (*_BYTES, *_SHORT, DTYPES[T.FLOAT]),

@@ -59,14 +59,23 @@ class Stream:
     @property
     def meanings(self) -> int:
         """How many symbols all bytes at all nodes of the tree stand for: the size of the largest table."""
+        return self._over_all_bytes(self.lengths.astype(np.int64))
+
+    @property
+    def endings(self) -> int:
+        """How many phrases that are not empty end in all bytes at all nodes of the tree."""
+        return self._over_all_bytes((self.lengths > 0).astype(np.int64))
+
+    def _over_all_bytes(self, worth: NDArray[np.int64]) -> int:
+        """The sum of what the phrases are worth that end in all bytes at all nodes of the tree."""
         leaf = self.leaves.astype(np.int64)
         inner, ordinal = (np.cumsum(1 - leaf) * (1 - leaf)).reshape(-1, 2), (np.cumsum(leaf) * leaf).reshape(-1, 2)
-        symbols = self.lengths.astype(np.int64)[ordinal]
+        found = worth[ordinal]
         # Of one bit; then of two, four and eight: what the first half stands for, and the second from where that leads.
         for _ in range(3):
-            symbols = (symbols[:, :, None] + symbols[inner]).reshape(len(symbols), -1)
+            found = (found[:, :, None] + found[inner]).reshape(len(found), -1)
             inner = inner[inner].reshape(len(inner), -1)
-        return int(symbols.sum())
+        return int(found.sum())
 
     def decode(self) -> Labels:
         """(n,) the symbols."""

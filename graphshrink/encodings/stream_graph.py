@@ -30,23 +30,28 @@ def emit_stream(builder: Builder, stream: Stream, entries: str, shape: tuple[int
     """
     arrays = (stream.lanes.rows, stream.leaves, stream.lengths, stream.texts)
     held = [builder.constant(array) for array in arrays]
-    sizes = builder.constant(np.array([stream.lanes.used, stream.n, stream.meanings + 1], np.int64))
-    inputs = (*held, entries, sizes, builder.shared_constant(np.array(shape, np.int64)))
+    sizes = [stream.lanes.used, stream.n, stream.meanings + 1]
+    if builder.opset < _ADDING:
+        sizes += [stream.lanes.filled, stream.endings]
+    shapes = (builder.constant(np.array(sizes, np.int64)), builder.shared_constant(np.array(shape, np.int64)))
+    inputs = (*held, entries, *shapes)
     (name,) = builder.call(f"h{stream.width}", partial(_decode, stream.width), inputs, outputs=1)
     return name
 
 
 def _decode(width: int, builder: Builder, *inputs: str) -> tuple[str, ...]:
     codes, leaves, lengths, texts, entries, sizes, shape = inputs
-    used, n, total = builder.split(sizes, 3, axis=0)
-    tree = (leaves, lengths, texts, entries, total)
+    used, n, total, *filled = builder.split(sizes, 3 if builder.opset >= _ADDING else 5, axis=0)
+    tree = (leaves, lengths, texts, entries, total, *filled[1:])
     rows, begins, counts, following = builder.call("t", _tables, tree, outputs=4)
     (meanings,) = builder.call(f"s{width}", partial(_steps, width), (codes, following, used), outputs=1)
-    (places,) = builder.call("e", _runs, (meanings, begins, counts, n), outputs=1)
+    (places,) = builder.call("e", _runs, (meanings, begins, counts, n, *filled[:1]), outputs=1)
     return (builder.op("Reshape", builder.op("Gather", rows, places), shape),)
 
 
-def _tables(builder: Builder, leaves: str, lengths: str, texts: str, entries: str, total: str) -> tuple[str, ...]:
+def _tables(
+    builder: Builder, leaves: str, lengths: str, texts: str, entries: str, total: str, *filled: str
+) -> tuple[str, ...]:
     """What each byte means at each node: rows of entries, where they begin, how many they are; and the node after."""
     axis, leaf = builder.scalar(0), builder.op("Cast", leaves, to=T.INT32)
     inner = builder.op("Sub", builder.scalar(1, np.int32), leaf)
@@ -61,7 +66,7 @@ def _tables(builder: Builder, leaves: str, lengths: str, texts: str, entries: st
     counts = builder.sum(builder.op("Gather", length, ended), axis=2)
     counts = builder.reshape(counts, (-1,))
     begin = builder.op("CumSum", length, axis, exclusive=1)
-    (places,) = builder.call("e", _runs, (builder.reshape(ended, (-1,)), begin, length, total), outputs=1)
+    (places,) = builder.call("e", _runs, (builder.reshape(ended, (-1,)), begin, length, total, *filled), outputs=1)
     spelled = builder.op("Gather", entries, builder.op("Cast", texts, to=T.INT32))
     begins = builder.op("CumSum", counts, axis, exclusive=1)
     return builder.op("Gather", spelled, places), begins, counts, following
@@ -96,15 +101,15 @@ def _eight_steps(builder: Builder, state: str, following: str, piece: str) -> tu
     return builder.op("Concat", *read, axis=1), read[-1]
 
 
-def _runs(builder: Builder, items: str, begins: str, counts: str, n: str) -> tuple[str, ...]:
+def _runs(builder: Builder, items: str, begins: str, counts: str, n: str, *filled: str) -> tuple[str, ...]:
     """Numbers begin, begin + 1, ... for each item, `count` of them, one item after the other; n in all.
 
     Steps from each number to the next, which are one but where an item begins, and their sums. Items without numbers
-    add their steps to those of the next; where that cannot be said, they are left out first.
+    add their steps to those of the next; where that cannot be said, all but the `filled` ones are left out first.
     """
-    axis, adding = builder.scalar(0), builder.opset >= _ADDING
-    if not adding:
-        items = _without_empty(builder, items, counts)
+    axis = builder.scalar(0)
+    if filled:
+        items = _without_empty(builder, items, counts, *filled)
     count = builder.op("Gather", counts, items)
     begin = builder.op("Gather", begins, items)
     ends = builder.op("Add", begin, count)
@@ -113,21 +118,17 @@ def _runs(builder: Builder, items: str, begins: str, counts: str, n: str) -> tup
     jump = builder.op("Sub", begin, before)
     at = builder.op("CumSum", count, axis, exclusive=1)
     ones = builder.filled(n, 1)
-    if adding:
+    if not filled:
         steps = builder.op("ScatterElements", ones, at, jump, reduction=b"add")
     else:
         steps = builder.op("ScatterElements", ones, at, builder.op("Add", jump, builder.scalar(1, np.int32)))
     return (builder.op("CumSum", steps, axis),)
 
 
-def _without_empty(builder: Builder, items: str, counts: str) -> str:
-    """Those items that have numbers."""
-    axis, zero = builder.scalar(0), builder.vector(0)
-    count = builder.op("Gather", counts, items)
-    kept = builder.op("Less", builder.scalar(0, np.int32), count)
-    each = builder.op("Cast", kept, to=T.INT32)
-    total = builder.sum(each, axis=0)
-    many = builder.op("Cast", total, to=T.INT64)
-    place = builder.op("Where", kept, builder.op("CumSum", each, axis, exclusive=1), total)
-    empty = builder.filled(builder.op("Add", many, builder.vector(1)), 0)
-    return builder.op("Slice", builder.op("ScatterElements", empty, place, items), zero, many)
+def _without_empty(builder: Builder, items: str, counts: str, filled: str) -> str:
+    """Those items that have numbers: each goes to the place that is its rank, all others behind the last."""
+    kept = builder.op("Less", builder.scalar(0, np.int32), builder.op("Gather", counts, items))
+    rank = builder.op("CumSum", builder.op("Cast", kept, to=T.INT32), builder.scalar(0), exclusive=1)
+    place = builder.op("Where", kept, rank, builder.op("Cast", filled, to=T.INT32))
+    room = builder.filled(builder.op("Add", filled, builder.vector(1)), 0)
+    return builder.op("Slice", builder.op("ScatterElements", room, place, items), builder.vector(0), filled)

@@ -11,7 +11,7 @@ from benchmarks.encodings.account import Account, Parts, account, one_weight, pa
 from benchmarks.encodings.packers import packers
 from benchmarks.encodings.samples import OPSET, Setting, draw, encoded, entropy_bits, matmul, reference
 from graphshrink.encodings import ENCODINGS, Encoding, Policy
-from graphshrink.encodings.chunks import ChunkedEncoded
+from graphshrink.encodings.chunks import Chunks
 from graphshrink.encodings.huffman import huffman
 from graphshrink.encodings.sparse import Sparse
 from graphshrink.ir.types import Array
@@ -144,7 +144,7 @@ def _encoded_part(setting: Setting) -> Any:
 
 def test_chunks_add_up() -> None:
     first, second = (_encoded_part(DENSE._replace(n=n)) for n in (40_000, 50_000))
-    assert parts_of(ChunkedEncoded((90_000,), (first, second))) == parts_of(first) + parts_of(second)
+    assert parts_of(Chunks((90_000,), (first, second))) == parts_of(first) + parts_of(second)
 
 
 def test_codes_and_tables_of_a_sparse_weight() -> None:

@@ -38,7 +38,7 @@ def _scaled_channels(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 
 def _pruned(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     kept: Array = rng.random(shape) < 0.1
-    pruned: Array = _normal(rng, shape) * kept
+    pruned: Array = np.where(kept, _normal(rng, shape), 0.0)
     return pruned
 
 

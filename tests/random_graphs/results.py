@@ -69,7 +69,9 @@ def interface(model: onnx.ModelProto) -> tuple[object, ...]:
     """
     held = {t.name for t in model.graph.initializer} if model.ir_version < 4 else set[str]()
     made = {name for node in model.graph.node for name in node.output}
-    signatures = [(f.domain, f.name, f.overload, len(f.input), len(f.output)) for f in model.functions if f.domain != FUNCTIONS]
+    signatures = [
+        (f.domain, f.name, f.overload, len(f.input), len(f.output)) for f in model.functions if f.domain != FUNCTIONS
+    ]
     return (
         [info.SerializeToString() for info in model.graph.input if info.name not in held | made],
         [info.SerializeToString() for info in model.graph.output],
