@@ -43,6 +43,7 @@ _POLICIES: Final[Mapping[Policy, tuple[Encoding, ...]]] = {
 MOST_GROWTH: Final = 200
 """How many times as large as what it is stored in a weight may be; what is read may grow a little more (`evaluate`)."""
 
+_RECURRENT: Final = ("LSTM", "GRU", "RNN")
 _NAMES: Final = 60  # more than any decode subgraph needs where functions may be called
 
 # Element types that can be encoded, with the opset since when operators that move data take them.
@@ -175,12 +176,21 @@ class Chooser:
         plans: list[Plan] = []
         plain = tensor_bytes(weight.tensor)
         fused = quantise(weight, self.builder.opset) if self.storage.policy == "quantised" else None
-        forms = candidates(weight.array, self.storage, self.builder.opset) if fused is None else [fused]
+        storage = replace(self.storage, policy="fast") if self._wants_constants(weight) else self.storage
+        forms = candidates(weight.array, storage, self.builder.opset) if fused is None else [fused]
         for encoded in forms:
             plan = self.plan(weight, encoded, weights)
             if weight.tensor.nbytes <= MOST_GROWTH * (plain - plan.saves):  # a reader could not tell it from a bomb
                 plans.append(plan)
         return sorted((plan for plan in plans if plan.saves > 0), key=lambda plan: -plan.saves)
+
+    def _wants_constants(self, weight: Weight) -> bool:
+        """Whether a runtime that folds only what `fast` needs would refuse the weight (OpenVINO's recurrent layers)."""
+        return (
+            self.storage.portable
+            and self.storage.policy == "small"
+            and any(use.operator.is_a(*_RECURRENT) for use in weight.uses)
+        )
 
     def plan(self, weight: Weight, encoded: Encoded, weights: int) -> Plan:
         """The plan to store a weight, one of so many, in a certain form."""

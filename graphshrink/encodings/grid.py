@@ -66,6 +66,8 @@ class Grid:
 
     def encode(self, array: Array) -> GridEncoded | None:
         """None where the weights lie on no uniform grid of at most 256 steps, or are too few to gain."""
+        if array.dtype == np.float64:  # some runtimes hold it as float32, where the product is another
+            return None
         grid = find_grid(array, sorted({0, 1, array.ndim - 1}) if array.ndim > 1 else ())
         if grid is None:
             return None

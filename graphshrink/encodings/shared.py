@@ -62,7 +62,8 @@ def share(chooser: Chooser, chosen: Sequence[Weight]) -> dict[str, Plan]:
         chosen: in file order.
     """
     opset = chooser.builder.opset
-    possible = opset >= _MIN_OPSET and chooser.storage.encodings
+    # What refers to another weight can have no kernel of its own.
+    possible = opset >= _MIN_OPSET and chooser.storage.policy not in ("plain", "quantised")
     again = repeats(w for w in chosen if movable(w.tensor.elem_type, opset)) if possible else {}
     plans = chooser.choose([weight for weight in chosen if weight.label not in again])
     uses: Counter[str] = Counter()

@@ -100,11 +100,11 @@ def test_everything_that_decode_subgraphs_use(encoding: Any, opset: int, inline:
             codes, zero = rng.integers(0, entries, shape), rng.random(shape) < 0.9
             for values in (short(rng, entries), np.arange(entries) * 0.37):  # exact in a shorter type; on a grid
                 for case in (values[codes], np.where(zero, 0.0, values[codes])):
-                    found = encoding.encode(case)
+                    found = encoding.encode(case.astype(np.float32))
                     if found is not None:
                         found.emit(builder, f"w{len(builder.operators)}")
     grouped = rng.integers(0, 16, (3001, 7)) * rng.uniform(1, 2, 7)
-    found = encoding.encode(grouped)
+    found = encoding.encode(grouped.astype(np.float32))
     if found is not None:
         found.emit(builder, "grouped")
     assert len(builder.operators) > 60

@@ -60,7 +60,7 @@ def applies(encoding: Encoding, dtype: np.dtype[Any]) -> bool:
     """Whether an encoding takes a type at all."""
     if encoding.name in FOR_WIDE_TYPES:
         return dtype in SHORTER
-    return encoding.name not in ("sparse", "grid") or dtype != BFLOAT16
+    return dtype not in {"sparse": [BFLOAT16], "grid": [BFLOAT16, np.dtype(np.float64)]}.get(encoding.name, [])
 
 
 def decoding_model(tensors: list[tuple[Array, Encoded]], opset: int) -> onnx.ModelProto:
