@@ -26,6 +26,9 @@ WANTED: Final = {
 }
 
 
+LOST_OUTPUT: Final = "Failed to find node output or a constant initializer producing output"
+
+
 def test_models_are_valid_and_run_and_all_kinds_are_drawn() -> None:
     seen: Counter[str] = Counter()
 
@@ -35,7 +38,12 @@ def test_models_are_valid_and_run_and_all_kinds_are_drawn() -> None:
         seen.update(drawn.features)
         onnx.checker.check_model(drawn.model, full_check=True)
         for optimised in OPTIMISED:
-            outputs = run(drawn.model, drawn.feeds(0), optimised=optimised)
+            try:
+                outputs = run(drawn.model, drawn.feeds(0), optimised=optimised)
+            except RuntimeError as e:
+                # ONNX Runtime 1.32 joins a Gemm with the Transpose behind it, also when the model gives out its result.
+                assert optimised and LOST_OUTPUT in str(e)
+                continue
             assert outputs.keys() == {info.name for info in drawn.model.graph.output}
 
     look()
