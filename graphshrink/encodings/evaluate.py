@@ -16,12 +16,13 @@ from graphshrink.encodings.cost import Cost, cost_of
 from graphshrink.encodings.rules import RULES, Results
 from graphshrink.errors import ModelError
 from graphshrink.ir.graph import Function, Graph, constant_of
-from graphshrink.ir.operator import Operator
+from graphshrink.ir.operator import AttributeType, Operator
 from graphshrink.ir.tensor import StringData
 from graphshrink.ir.types import Array
 
 _DEEPEST: Final = 8  # calls inside of calls; ours nest four deep
 _MEGABYTE: Final = 1 << 20
+_KINDS: Final = (AttributeType.INT, AttributeType.INTS, AttributeType.STRING, AttributeType.TENSOR)
 
 Functions: TypeAlias = Mapping[str, Function]
 """The functions of our domain that a model has, by name."""
@@ -71,7 +72,7 @@ class Evaluator:
         if operator.kind[0] == FUNCTIONS:
             called = self.functions.get(operator.op_type)
             return called is not None and called.inputs != () and not operator.attributes
-        return operator.is_a(*RULES)
+        return operator.is_a(*RULES) and has_usual_attributes(operator)
 
     def run(
         self,
@@ -147,6 +148,11 @@ class Evaluator:
         given = dict(zip(function.inputs, inputs, strict=True))
         found = self.run(operators, given, set(function.outputs), depth=depth + 1)
         return tuple(found[name] for name in function.outputs) if found.keys() >= set(function.outputs) else None
+
+
+def has_usual_attributes(operator: Operator) -> bool:
+    """Whether its attributes are of the kinds that occur in decode subgraphs, and have values."""
+    return all(a.type in _KINDS and a.value is not None for a in operator.attributes.values())
 
 
 def _constant(operator: Operator) -> Array | None:

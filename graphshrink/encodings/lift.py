@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 
 from graphshrink.encodings.base import FUNCTIONS, MARK
 from graphshrink.encodings.cost import Cost
-from graphshrink.encodings.evaluate import Budget, Evaluator, Functions, functions_of
+from graphshrink.encodings.evaluate import Budget, Evaluator, Functions, functions_of, has_usual_attributes
 from graphshrink.encodings.size import operator_bytes, tensor_bytes
 from graphshrink.ir import edit
 from graphshrink.ir.graph import Graph, constant_of
@@ -139,7 +139,7 @@ def _needed(scope: Graph, marked: Collection[str], evaluator: Evaluator) -> list
     constants = {v.name for v in scope.initializers() if isinstance(v.constant, Tensor) and v.name not in overridable}
     candidates: list[tuple[int, Operator]] = []
     for number, operator in scope.operators():
-        held = constant_of(operator) is not None or (
+        held = (constant_of(operator) is not None and has_usual_attributes(operator)) or (
             evaluator.knows(operator) and bool(operator.inputs) and constants.issuperset(operator.inputs)
         )
         if held:
