@@ -13,12 +13,17 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import fetch_models, labelled
-from benchmarks.corpus import audio, files, text
+from benchmarks.corpus import audio, files, photos, text
+from testmodels.fashion import fashion_files
 from testmodels.fetching import FetchError
+from testmodels.fonts import dejavu
 from testmodels.mnist import mnist_folder
 
 DATA: Final[Mapping[str, Callable[[], Path]]] = {
     "mnist": mnist_folder,
+    "fashion_mnist": lambda: fashion_files()[0].parent,
+    "stamps": lambda: next(iter(photos.stamp_files().values())).parent,
+    "fonts": lambda: next(iter(dejavu().values())).parent,
     "imagenet_photos": labelled.photo_folder,
     "pronunciations": labelled.dictionary_file,
     "bert_vocabulary": text.vocabulary_file,

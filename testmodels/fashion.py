@@ -19,8 +19,13 @@ _SHA256 = {
 }
 
 
-def load_fashion() -> Mnist:
-    """Read all four files, fetching them first if need be; shapes and types are those of MNIST."""
+def fashion_files() -> list[Path]:
+    """The four files, fetched first if need be; in the order of `Mnist`."""
     sha256_of = {str(_FOLDER / name): sha256 for name, sha256 in _SHA256.items()}
     paths = debian_files(PACKAGE, sha256_of, into=cache_folder() / "fashion-mnist")
-    return Mnist(*(read_idx(gzip.decompress(paths[inside].read_bytes())) for inside in sha256_of))
+    return [paths[inside] for inside in sha256_of]
+
+
+def load_fashion() -> Mnist:
+    """Read all four files, fetching them first if need be; shapes and types are those of MNIST."""
+    return Mnist(*(read_idx(gzip.decompress(path.read_bytes())) for path in fashion_files()))

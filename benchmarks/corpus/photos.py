@@ -59,11 +59,15 @@ def set_of(classes: tuple[int, ...]) -> Split:
     return "development" if min(classes) % 4 == 1 else "test"
 
 
+def stamp_files() -> dict[str, Path]:
+    """Where the pictures of all stamps lie, by their paths in the package; fetched first if need be."""
+    return debian_files(_PACKAGE, {stamp.path: stamp.sha256 for stamp in stamps()}, into=cache_folder() / "stamps")
+
+
 @cache
 def _stamp_photos() -> list[Photo]:
-    table = stamps()
-    paths = debian_files(_PACKAGE, {stamp.path: stamp.sha256 for stamp in table}, into=cache_folder() / "stamps")
-    return [Photo(_on_white(paths[stamp.path]), stamp.classes) for stamp in table]
+    paths = stamp_files()
+    return [Photo(_on_white(paths[stamp.path]), stamp.classes) for stamp in stamps()]
 
 
 def _on_white(path: Path) -> NDArray[np.uint8]:
