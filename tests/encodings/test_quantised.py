@@ -24,7 +24,9 @@ from graphshrink.onnx_io.emit import emit
 from graphshrink.onnx_io.load import load, load_as_stored
 from graphshrink.ops import why_not_a_weight
 from tests.models import model_of, normal
-from tests.runners import OPTIMISED, operators_left, run
+from tests.runners import OPTIMISED, few_bit_kernels, operators_left, run
+
+pytestmark = few_bit_kernels
 
 INPUTS: Final = 600  # not whole blocks
 OUTPUTS: Final = 520

@@ -175,7 +175,9 @@ def test_models_compute_the_same_with_streams(
 ) -> None:
     case = LARGE[name](opset, ir_version)
     stored = expect_the_same(case, Storage("small", portable=portable), tmp_path)
-    assert {item.encoding for item in stored} & {"huffman", "sparse"}
+    streams = {item.encoding for item in stored} & {"huffman", "grouped-huffman", "sparse"}
+    # OpenVINO's recurrent layers want constants, and it folds no stream.
+    assert bool(streams) != (portable and name in ("LSTM", "GRU", "RNN"))
 
 
 def expect_the_same(case: Case, storage: Storage, folder: Path) -> list[Stored]:
