@@ -373,11 +373,11 @@ def _encode(array: Array, axis: int, groups: int) -> CodebookEncoded:
         for start in range(0, len(row), _PART):
             labels = labels_of(row[start : start + _PART], book)
             for plane, packed in zip(planes, codes, strict=True):
-                _pack(labels, plane, packed[index, start // plane.per_byte :])
+                pack(labels, plane, packed[index, start // plane.per_byte :])
     return CodebookEncoded(Layout(array.shape, axis), entries.view(array.dtype), planes, codes)
 
 
-def _pack(labels: Array, plane: Plane, packed: Array) -> None:
+def pack(labels: Array, plane: Plane, packed: Array) -> None:
     """Add the plane's digit of every label to the first bytes of `packed`, several digits to the byte."""
     for place in range(min(plane.per_byte, len(labels))):
         digits = labels[place :: plane.per_byte] // np.uint8(plane.stride)

@@ -17,12 +17,12 @@ from graphshrink.encodings.chunks import LONGEST
 from graphshrink.encodings.codebook import Codebook, CodebookEncoded, Layout
 from graphshrink.encodings.huffman import LEAST
 from graphshrink.encodings.stream import Stream, stream_of
-from graphshrink.encodings.stream_graph import MIN_OPSET, STREAM, emit_stream
+from graphshrink.encodings.stream_graph import MIN_OPSET, OfStreams, emit_stream
 from graphshrink.ir.types import Array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class GroupedEncoded:
+class GroupedEncoded(OfStreams):
     """A tensor as a stream of ranks, and the values of each group.
 
     Attributes:
@@ -35,11 +35,6 @@ class GroupedEncoded:
     layout: Layout
     entries: Array
     stream: Stream
-
-    @property
-    def tables(self) -> str:
-        """Whatever consists of streams shares the functions that decode them."""
-        return STREAM
 
     def decode(self) -> Array:
         """The tensor, bit for bit."""

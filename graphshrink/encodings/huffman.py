@@ -14,7 +14,7 @@ from graphshrink.encodings.base import Builder
 from graphshrink.encodings.chunks import Chunks, Part, by_chunks
 from graphshrink.encodings.codebook import bits_of, distinct, labels_of
 from graphshrink.encodings.stream import Stream, stream_of
-from graphshrink.encodings.stream_graph import MIN_OPSET, STREAM, emit_stream
+from graphshrink.encodings.stream_graph import MIN_OPSET, OfStreams, emit_stream
 from graphshrink.ir.types import Array
 
 LEAST: Final = 2048
@@ -22,18 +22,13 @@ LEAST: Final = 2048
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class HuffmanEncoded:
+class HuffmanEncoded(OfStreams):
     """A tensor as a stream of symbols, and the value of each."""
 
     encoding: ClassVar[str] = "huffman"
     shape: tuple[int, ...]
     entries: Array
     stream: Stream
-
-    @property
-    def tables(self) -> str:
-        """Whatever consists of streams shares the functions that decode them."""
-        return STREAM
 
     def decode(self) -> Array:
         """The tensor, bit for bit."""

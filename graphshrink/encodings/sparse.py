@@ -19,16 +19,15 @@ from numpy.typing import NDArray
 
 from graphshrink.encodings.base import Builder
 from graphshrink.encodings.chunks import Chunks, Part, by_chunks
-from graphshrink.encodings.codebook import Plane, bits_of
-from graphshrink.encodings.huffman import HuffmanEncoded, huffman
+from graphshrink.encodings.codebook import Plane, bits_of, pack
+from graphshrink.encodings.huffman import LEAST, HuffmanEncoded, huffman
 from graphshrink.encodings.stream import Stream, stream_of
-from graphshrink.encodings.stream_graph import MIN_OPSET, STREAM, emit_stream
+from graphshrink.encodings.stream_graph import MIN_OPSET, OfStreams, emit_stream
 from graphshrink.ir.tensor import T, tensor_of
 from graphshrink.ir.types import Array
 
 Ints = NDArray[np.int64]
 
-_LEAST: Final = 2048  # weights: below this the tables weigh more than what is saved
 _DENSEST: Final = 0.75  # share of non-zeros from which nothing is saved
 _SYMBOL_BITS: Final = 64  # about what a symbol takes in tables
 _MOST_UNITS: Final = 200  # of a step; longer ones are walked in several
@@ -75,7 +74,7 @@ class Steps:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SparseEncoded:
+class SparseEncoded(OfStreams):
     """A tensor as the positions and values of its non-zeros.
 
     Attributes:
@@ -88,11 +87,6 @@ class SparseEncoded:
     shape: tuple[int, ...]
     steps: Steps
     values: Array | HuffmanEncoded
-
-    @property
-    def tables(self) -> str:
-        """Whatever consists of streams shares the functions that decode them."""
-        return STREAM
 
     def decode(self) -> Array:
         """The tensor, bit for bit."""
@@ -133,7 +127,7 @@ class Sparse:
 
     def encode(self, array: Array) -> Part | Chunks | None:
         """None where too few are zero, or the tensor is too small to gain."""
-        if array.size < _LEAST or array.dtype.kind != "f":
+        if array.size < LEAST or array.dtype.kind != "f":
             return None
         return by_chunks(array, _encode, SparseChunks)
 
@@ -192,7 +186,6 @@ def _bits(steps: Ints, bits: int) -> float:
 
 
 def _packed(digits: NDArray[np.uint8], plane: Plane) -> NDArray[np.uint8]:
-    padded = np.pad(digits, (0, -len(digits) % plane.per_byte)).reshape(-1, plane.per_byte)
-    places = (plane.radix ** np.arange(plane.per_byte)).astype(np.uint8)
-    packed: NDArray[np.uint8] = (padded * places).sum(axis=1, dtype=np.uint8)
+    packed = np.zeros(-(-len(digits) // plane.per_byte), np.uint8)
+    pack(digits, plane, packed)
     return packed

@@ -12,11 +12,19 @@ from graphshrink.ir.tensor import T
 MIN_OPSET: Final = 11
 """CumSum and ScatterElements."""
 
-STREAM: Final = "stream"
-"""Tables of encodings that consist of streams: they share the functions that decode them."""
-
 _ADDING: Final = 16  # ScatterElements can add
 _STEP: Final = 8  # bytes that one call of a function reads
+
+
+class OfStreams:
+    """What is stored as streams: all of it shares the functions that decode them."""
+
+    __slots__ = ()
+
+    @property
+    def tables(self) -> str:
+        """Equal for all."""
+        return "stream"
 
 
 def emit_stream(builder: Builder, stream: Stream, entries: str, shape: tuple[int, ...]) -> str:
