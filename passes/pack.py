@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from graphshrink.encodings import Policy, Storage, Stored, encode_graph
+from graphshrink.encodings import Policy, Stored, encode_graph
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import FilledData
 from graphshrink.ir.weight import Weight, weights
@@ -42,7 +42,7 @@ class Pack(Pass):
         trial = graph.copy()
         chosen = [weight for weight in weights(trial) if weight.label in wanted]
         context.progress(self.name, 0, 1)
-        for stored in encode_graph(trial, chosen, context.storage or Storage(context.policy)):
+        for stored in encode_graph(trial, chosen, context.storage):
             result.layers[stored.label] = _outcome(stored)
         return result
 

@@ -8,16 +8,12 @@ from typing import Any, Final
 
 import onnx
 import onnxruntime as ort
-import pytest
 from onnx import helper
 
 from graphshrink.ir.types import Array
 from tests.models import model_of
 
 OPTIMISED: Final = (False, True)
-VERSION: Final = tuple(map(int, ort.__version__.split(".")[:2]))
-
-few_bit_kernels = pytest.mark.skipif(VERSION < (1, 23), reason="ONNX Runtime 1.22 refuses what `quantised` writes")
 
 
 def _options(optimised: bool) -> Any:

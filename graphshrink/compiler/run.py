@@ -71,13 +71,12 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
         with timeline("running the original"):
             judge = _judge(graph, original, options)
         context = Context(
-            options.storage.policy,
+            options.storage,
             options.selection,
             options.rules,
             progress=report,
             seed=options.request.seed,
             jobs=affordable_jobs(graph, options.jobs, options.max_memory),
-            storage=options.storage,
         )
         shrunk, records = _run_passes(graph, options, context, judge, timeline)
         report("encoding", 0, 1)

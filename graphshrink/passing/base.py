@@ -137,24 +137,27 @@ class Context:
     """What the manager gives a pass.
 
     Attributes:
-        policy: how weights will be stored, for passes that weigh error against bytes.
+        storage: how weights will be stored, for passes that weigh error against bytes.
         selection: what the user lets passes touch.
         rules: other settings for some layers.
         milder: for layers that did too much harm, the pass with milder settings to use, or None to leave them alone.
         progress: to be told how far the work is.
         seed: of every random choice.
         jobs: how much may run at once.
-        storage: the same in full; None for the defaults of the policy.
     """
 
-    policy: Policy = "fast"
+    storage: Storage = field(default_factory=Storage)
     selection: Selection = Selection()
     rules: tuple[LayerRule, ...] = ()
     milder: Mapping[str, Pass | None] = field(default_factory=lambda: dict[str, Pass | None]())
     progress: Progress = lambda stage, done, total: None
     seed: int = 0
     jobs: int = 1
-    storage: Storage | None = None
+
+    @property
+    def policy(self) -> Policy:
+        """The policy alone."""
+        return self.storage.policy
 
     def layers(self, graph: Graph, settings: P) -> tuple[list["Layer[P]"], PassResult]:
         """The weights that a pass may change, each with the settings for it; the others in the result, with reasons."""

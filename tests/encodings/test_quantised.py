@@ -23,8 +23,9 @@ from graphshrink.ir.weight import weights
 from graphshrink.onnx_io.emit import emit
 from graphshrink.onnx_io.load import load, load_as_stored
 from graphshrink.ops import why_not_a_weight
+from tests.marks import few_bit_kernels
 from tests.models import model_of, normal
-from tests.runners import OPTIMISED, few_bit_kernels, operators_left, run
+from tests.runners import OPTIMISED, operators_left, run
 
 pytestmark = few_bit_kernels
 

@@ -14,8 +14,9 @@ from graphshrink.encodings import quantised
 from graphshrink.errors import VerificationError
 from graphshrink.ir.types import Array
 from tests.commands import graphshrink as command
+from tests.marks import few_bit_kernels
 from tests.models import model_of, normal, saved
-from tests.runners import few_bit_kernels, operators_left, run
+from tests.runners import operators_left, run
 
 pytestmark = few_bit_kernels
 

@@ -73,7 +73,9 @@ def test_what_is_found() -> None:
 
 @pytest.mark.parametrize("policy", ["fast", "small"])
 def test_it_tells_what_is_written(policy: Policy) -> None:
-    graph, result = packed(product(a=few(64, 64), b=normal(64, 64), c=few(64, 64), d=few(64, 9)), Context(policy))
+    graph, result = packed(
+        product(a=few(64, 64), b=normal(64, 64), c=few(64, 64), d=few(64, 9)), Context(Storage(policy))
+    )
     chosen = [weight for weight in weights(graph) if why_not_a_weight(weight) is None]
     for stored in encode_graph(graph, chosen, Storage(policy)):
         sizes = f"{stored.encoding}, {stored.plain_bytes:,} -> {stored.stored_bytes:,} bytes"
@@ -115,7 +117,7 @@ def test_what_it_refuses() -> None:
     _, result = packed(model)
     assert result.layers["w"] == Skipped("one value, which ConstantOfShape fills it with")
     assert result.layers["v"] == Skipped("empty")
-    _, result = packed(product(a=few(64, 64)), Context("plain"))
+    _, result = packed(product(a=few(64, 64)), Context(Storage("plain")))
     assert result.layers == {"a": Skipped("everything is to be stored plainly")}
 
 

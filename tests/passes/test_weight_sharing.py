@@ -24,7 +24,7 @@ from graphshrink.passes.weight_sharing import WeightSharing
 from graphshrink.passing.base import Changed, Context, Outcome, Pass, PassResult, Selection, Skipped
 from tests.models import LENET, model_of, normal, saved
 
-PLAIN = Context("plain")  # changes tensors that are too small to gain from it
+PLAIN = Context(Storage("plain"))  # changes tensors that are too small to gain from it
 
 
 def product(array: Array, **rest: Array) -> onnx.ModelProto:

@@ -47,7 +47,7 @@ class Compressed:
 
 def compressed(model: onnx.ModelProto, steps: Sequence[Pass], policy: Policy) -> Compressed:
     """Load, run passes (each is followed by `ir.check`), encode, emit."""
-    graph, records = run_passes(load(model), steps, Context(policy), None)
+    graph, records = run_passes(load(model), steps, Context(Storage(policy)), None)
     changed = {label for record in records for label in record.result.changed}
     plain = emit(graph)
     coded = graph.copy()
