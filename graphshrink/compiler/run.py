@@ -15,7 +15,7 @@ from graphshrink.compiler.memory import affordable_jobs, bounded_memory
 from graphshrink.compiler.options import Options
 from graphshrink.compiler.result import Compiled
 from graphshrink.compiler.timeline import Timeline
-from graphshrink.encodings import Stored, encode_graph
+from graphshrink.encodings import Cost, Stored, encode_graph
 from graphshrink.errors import JudgeError, ModelError
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import ExternalData, FilledData
@@ -102,7 +102,11 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
         shapes=shapes,
         verification=verification,
         latency=latency,
-        missed=[*missed([record for record, _ in records]), *_too_slow(latency)],
+        missed=[
+            *missed([record for record, _ in records]),
+            *_too_slow(latency),
+            *_too_much_to_load(shrunk, options, decoding.values()),
+        ],
         notes=_notes(shrunk, encoded, verification),
         seconds=timeline.seconds,
     )
@@ -220,6 +224,18 @@ def _latency(original: Original, judge: Judge | None, result: Path) -> Latency |
 
     with original.runtime.open(original.path) as again, original.runtime.open(result) as shrunk:
         return compare_latency(timer(original.session), timer(again), timer(shrunk))
+
+
+def _too_much_to_load(graph: Graph, options: Options, costs: Iterable[Cost]) -> list[str]:
+    """Decoding is kept within bounds; the weights themselves cannot be."""
+    most = options.storage.load_memory
+    taken = sum(weight.tensor.nbytes for weight in weights(graph) if _may_encode(weight, options))
+    taken += sum(cost.bytes for cost in costs)
+    if most is None or taken <= most:
+        return []
+    return [
+        f"the weights take {taken:,} bytes while the model is loaded (--load-memory {most:,}; all are stored plainly)"
+    ]
 
 
 def _too_slow(latency: Latency | None) -> list[str]:

@@ -222,3 +222,27 @@ def test_a_model_that_runs_for_ever_is_an_ordinary_error(tmp_path: Path) -> None
 def test_limits_that_cannot_be_meant(tmp_path: Path, option: str, value: str) -> None:
     done = commands.graphshrink(LENET, tmp_path / "out.onnx", f"{option}={value}")
     assert done.returncode == 2, done.stderr
+
+
+def test_decoding_keeps_to_the_memory_that_loading_may_take() -> None:
+    """Less memory, cheaper forms and a larger file; and what cannot be kept is said."""
+
+    def small(load_memory: int | None) -> tuple[int, int, list[str]]:
+        compiled = graphshrink.compile(
+            LENET, "weight-sharing{bits=4}", encoding="small", load_memory=load_memory, verify=False
+        )
+        taken = sum(layer["load_bytes"] for layer in compiled.report["layers"])
+        return compiled.report["output"]["bytes"], taken, compiled.missed
+
+    plain = 4 * 430_500  # the weights that may be encoded
+    free, most, missed = small(None)
+    assert not missed
+    assert small(plain + most) == (free, most, [])
+    some, less, missed = small(plain + most // 2)
+    assert free < some < plain
+    assert less <= most // 2
+    assert not missed
+    none, nothing, missed = small(plain - 1)
+    assert none > plain
+    assert nothing == 0
+    assert len(missed) == 1
