@@ -233,9 +233,7 @@ def _too_much_to_load(graph: Graph, options: Options, costs: Iterable[Cost]) -> 
     taken += sum(cost.bytes for cost in costs)
     if most is None or taken <= most:
         return []
-    return [
-        f"the weights take {taken:,} bytes while the model is loaded (--load-memory {most:,}; all are stored plainly)"
-    ]
+    return [f"loading the weights takes {taken:,} bytes, with nothing left to decode (--load-memory {most:,})"]
 
 
 def _too_slow(latency: Latency | None) -> list[str]:
