@@ -65,8 +65,12 @@ class Grid:
     min_opset: ClassVar[int] = 9
 
     def encode(self, array: Array) -> GridEncoded | None:
-        """None where the weights lie on no uniform grid of at most 256 steps, or are too few to gain."""
-        if array.dtype == np.float64:  # some runtimes hold it as float32, where the product is another
+        """None where the weights are no float32 on uniform grids of at most 256 steps, or are too few to gain.
+
+        ONNX Runtime has no product of float16 on CPUs: it computes it at every run, in float32 and not rounded. OpenVINO
+        computes that of float64 in float32.
+        """
+        if array.dtype != np.float32:
             return None
         grid = find_grid(array, sorted({0, 1, array.ndim - 1}) if array.ndim > 1 else ())
         if grid is None:

@@ -38,7 +38,7 @@ NAMES = [encoding.name for encoding in ENCODINGS]
 # How many of the tensors each encoding takes, at the least.
 FEWEST: Final = {
     "codebook": 60,
-    "grid": 40,
+    "grid": 30,
     "half": 60,
     "half-bfloat16": 60,
     "huffman": 20,
@@ -60,7 +60,9 @@ def applies(encoding: Encoding, dtype: np.dtype[Any]) -> bool:
     """Whether an encoding takes a type at all."""
     if encoding.name in FOR_WIDE_TYPES:
         return dtype in SHORTER
-    return dtype not in {"sparse": [BFLOAT16], "grid": [BFLOAT16, np.dtype(np.float64)]}.get(encoding.name, [])
+    if encoding.name == "grid":
+        return dtype == np.float32
+    return encoding.name != "sparse" or dtype != BFLOAT16
 
 
 def decoding_model(tensors: list[tuple[Array, Encoded]], opset: int) -> onnx.ModelProto:
