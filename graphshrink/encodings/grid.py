@@ -67,8 +67,8 @@ class Grid:
     def encode(self, array: Array) -> GridEncoded | None:
         """None where the weights are no float32 on uniform grids of at most 256 steps, or are too few to gain.
 
-        ONNX Runtime has no product of float16 on CPUs: it computes it at every run, in float32 and not rounded. OpenVINO
-        computes that of float64 in float32.
+        ONNX Runtime has no product of float16 on CPUs: it computes it at every run, in float32 and not rounded.
+        OpenVINO computes that of float64 in float32.
         """
         if array.dtype != np.float32:
             return None
