@@ -77,7 +77,7 @@ class Unfolding:
             spread = (samples, count, *(self.weights[2 + axis] if a == axis else 1 for a in range(self._axes)))
             index.append(tap.place.reshape(spread))
             valid = valid & tap.valid.reshape(spread)
-        sample: Array = np.expand_dims(np.arange(samples), tuple(range(1, 2 + self._axes)))
+        sample = np.arange(samples, dtype=np.intp)[(slice(None), *(None,) * (1 + self._axes))]
         # Advanced indices with a slice between them: their axes come first, channels last.
         picked: tuple[Any, ...] = (sample, slice(None), *index)
         patches = x[picked] * valid[..., None]
