@@ -103,7 +103,7 @@ def _read(samples: Samples, index: int) -> Feeds:
 
 def _open_first_axis(info: ValueInfo) -> bool:
     dims = info.dims
-    return bool(dims) and not isinstance(dims[0], int)
+    return dims is not None and len(dims) > 0 and not isinstance(dims[0], int)
 
 
 def _bytes_of_values(graph: Graph, sample: Feeds, runtime: Runtime) -> int:
