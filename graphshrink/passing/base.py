@@ -10,6 +10,7 @@ from typing import ClassVar, Generic, NamedTuple, Self, TypeAlias, TypeVar
 
 import numpy as np
 
+from graphshrink.calibration.engine import Calibration
 from graphshrink.encodings import Policy, Storage
 from graphshrink.errors import InternalError
 from graphshrink.ir.graph import Graph
@@ -144,6 +145,7 @@ class Context:
         progress: to be told how far the work is.
         seed: of every random choice.
         jobs: how much may run at once.
+        calibration: activations on sample inputs; None where no model may be run (--no-verify).
     """
 
     storage: Storage = field(default_factory=Storage)
@@ -153,6 +155,7 @@ class Context:
     progress: Progress = lambda stage, done, total: None
     seed: int = 0
     jobs: int = 1
+    calibration: Calibration | None = None
 
     @property
     def policy(self) -> Policy:

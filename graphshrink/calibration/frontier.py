@@ -1,0 +1,163 @@
+"""How far a graph has been run: the values behind which operators have still to run, on every batch.
+
+    x ─▶ A ─▶ a ─▶ B ─▶ b ─▶ C ...          after b was asked for: kept are b, and a if something else still needs it
+
+A value is always that of the graph as it is now: what was computed with weights that have been changed since is
+forgotten, and computed again from what is left.
+"""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from graphshrink.calibration.activations import expect_finite, expect_tappable
+from graphshrink.calibration.kept import Column
+from graphshrink.ir.extract import dynamic_operators, extract, fed_inputs, operators_behind
+from graphshrink.ir.graph import Graph
+from graphshrink.ir.tensor import ELEM_TYPES
+from graphshrink.ir.types import Dimension, Feeds, TensorType, ValueInfo
+from graphshrink.onnx_io.frames import PARTS_OF_BYTES
+from graphshrink.onnx_io.runtime import Runtime, Session
+from graphshrink.onnx_io.temporary import written
+
+Step: TypeAlias = Callable[[int, Feeds], Feeds]
+"""Gives the values that were asked for on the batch of a number, which is fed."""
+
+_Contents: TypeAlias = tuple[object, ...]
+
+_UNFED: Final = frozenset({"object", *PARTS_OF_BYTES})  # types of values that a session gives, and cannot be given
+
+
+class Frontier:
+    """A graph, and its values on every batch as far as they are still needed.
+
+    Args:
+        graph: a main graph, which may be changed between two runs.
+        folder: for the values; it has to be empty, and outlive this.
+
+    Attributes:
+        operators_run: how many operators were run on all batches, each time counted.
+    """
+
+    def __init__(self, graph: Graph, folder: Path) -> None:
+        self._graph = graph
+        self._folder = folder
+        self._names = count()
+        self._columns: dict[str, Column] = {}
+        self._done: dict[int, _Contents] = {}  # operators that were run, with all that they then were
+        self.operators_run = 0
+
+    @contextmanager
+    def run(self, values: Sequence[str], runtime: Runtime) -> Generator[Step]:
+        """Run what is needed for some values; the step has to be taken for every batch, in order.
+
+        Raises:
+            CalibrationError: a value cannot be tapped, or is not finite.
+            JudgeError: ONNX Runtime refuses this part of the model.
+        """
+        graph = self._graph
+        expect_tappable(graph, values)
+        self._forget_what_changed()
+        inputs = {info.name: info for info in fed_inputs(graph)}
+        there = {*self._columns, *inputs}
+        numbers = operators_behind(graph, values, there)
+        if not numbers:
+            yield lambda batch, feeds: self._asked(values, batch, feeds, {})
+            return
+        behind = {number: self._contents(number) for number in numbers}
+        dynamic = dynamic_operators(graph)
+        kept = [name for name in self._results(numbers & dynamic) if name in values or self._is_needed(name, numbers)]
+        given = [*inputs.values(), *(_declared(name, column) for name, column in self._columns.items())]
+        part = extract(graph, given, kept)
+        new: dict[str, Column] = {}
+        try:
+            with written(part) as path, runtime.open(path) as session:
+                new = {name: self._new_column() for name in _keepable(session)}
+                yield lambda batch, feeds: self._asked(
+                    values, batch, feeds, self._run_part(session, part, batch, feeds, new)
+                )
+        except BaseException:
+            for column in new.values():
+                column.drop()
+            raise
+        self._done |= behind
+        self._columns |= new
+        self.operators_run += len(numbers & dynamic)
+        self._drop_unneeded(values)
+
+    def _run_part(self, session: Session, part: Graph, batch: int, feeds: Feeds, new: dict[str, Column]) -> Feeds:
+        fed = {
+            info.name: self._columns[info.name].read(batch) if info.name in self._columns else feeds[info.name]
+            for info in part.inputs
+        }
+        outputs = session.run(fed)
+        for name, column in new.items():
+            column.append(outputs[name])
+        return outputs
+
+    def _asked(self, values: Sequence[str], batch: int, feeds: Feeds, outputs: Feeds) -> Feeds:
+        def value(name: str) -> Any:
+            if name in outputs:
+                return outputs[name]
+            return self._columns[name].read(batch) if name in self._columns else feeds[name]
+
+        found = {name: value(name) for name in values}
+        expect_finite(found)
+        return found
+
+    def _new_column(self) -> Column:
+        return Column(self._folder / str(next(self._names)))
+
+    def _results(self, numbers: set[int]) -> Iterator[str]:
+        for number, operator in self._graph.operators():
+            if number in numbers:
+                yield from (name for name in operator.outputs if name)
+
+    def _is_needed(self, name: str, running: set[int]) -> bool:
+        """Whether an operator that has not run yet, nor is running now, uses the value."""
+        return any(use.operator not in self._done and use.operator not in running for use in self._graph.uses(name))
+
+    def _drop_unneeded(self, asked: Sequence[str]) -> None:
+        for name in list(self._columns):
+            if name not in asked and not self._is_needed(name, set()):
+                self._columns.pop(name).drop()
+
+    # ---- changes of the graph
+
+    def _forget_what_changed(self) -> None:
+        changed: set[str] = set()
+        for number, operator in self._graph.operators():
+            if number not in self._done:
+                continue
+            stale = not changed.isdisjoint(self._graph.used_by(number))
+            if stale or self._done[number] != self._contents(number):
+                changed.update(operator.outputs)
+                del self._done[number]
+        for name in list(self._columns):
+            if name in changed or name not in self._graph:
+                self._columns.pop(name).drop()
+
+    def _contents(self, number: int) -> _Contents:
+        """Everything that an operator computes with, beside values: objects that are replaced when they change."""
+        operator = self._graph.operator(number)
+        found: list[object] = [operator]
+        found += [self._graph.value(name).constant for name in self._graph.used_by(number)]
+        scopes = [scope for _, body in operator.subgraphs() for _, scope in body.nested()]
+        header = self._graph.header
+        functions = header.functions if header is not None else []
+        if scopes or any(function.name == operator.op_type for function in functions):
+            scopes += [scope for function in functions for _, scope in function.body.nested()]
+        for scope in scopes:
+            found += [inner for _, inner in scope.operators()]
+            found += [value.constant for value in scope.initializers()]
+        return tuple(found)
+
+
+def _declared(name: str, column: Column) -> ValueInfo:
+    return ValueInfo(name, TensorType(ELEM_TYPES[column.dtype], (Dimension(),) * column.rank))
+
+
+def _keepable(session: Session) -> list[str]:
+    return [spec.name for spec in session.outputs if spec.dtype.name not in _UNFED]
