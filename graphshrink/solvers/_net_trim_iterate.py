@@ -1,0 +1,48 @@
+"""ADMM until its weights, repaired, are certified to be good enough."""
+
+from typing import Final
+
+import numpy as np
+
+from graphshrink.ir.types import Array
+from graphshrink.solvers._net_trim_admm import Admm, Residuals
+from graphshrink.solvers._net_trim_finish import Found, finished
+from graphshrink.solvers._net_trim_problem import Problem, Solution
+from graphshrink.solvers._net_trim_repair import repaired
+
+_FIRST: Final = Residuals(primal=5e-4, dual=5e-3)
+"""Where it is worth while to look at the constraints for the first time; then at half of that, and so on."""
+_SLACK: Final = 2e-4  # of epsilon, left for the repair
+_LATER: Final = 50  # iterations between two looks, at most
+
+
+def by_admm(problem: Problem, start: Array | None, tolerance: float, iterations: int) -> Solution:
+    """Solve a layer of any size."""
+    return advanced(Admm(problem, start), problem, tolerance, iterations)
+
+
+def advanced(admm: Admm, problem: Problem, tolerance: float, iterations: int) -> Solution:
+    """Go on from the state of a run until the weights are good enough, at most for some iterations."""
+    last = admm.iterations + max(iterations, 1)
+    goal, slack = _FIRST, _SLACK
+    best: Solution | None = None
+    while True:
+        left = last - admm.iterations
+        admm.run(problem.epsilon * (1 - slack), left if best is None else min(left, _LATER), goal)
+        found = candidate(admm, problem, tolerance)
+        best = found if best is None or _order(found) < _order(best) else best
+        if best.converged or admm.iterations >= last:
+            return best
+        if found.residual > problem.epsilon:
+            slack = min(2 * slack, 1e-2)
+        goal = Residuals(goal.primal / 2, goal.dual / 2)
+
+
+def candidate(admm: Admm, problem: Problem, tolerance: float) -> Solution:
+    """The weights of now, repaired and measured."""
+    weights, bias = repaired(problem, admm.weights, admm.bias, admm.gram)
+    return finished(problem, Found(weights, bias, admm.multipliers, admm.iterations, "admm"), tolerance)
+
+
+def _order(found: Solution) -> tuple[bool, float]:
+    return not found.converged, max(found.violation, abs(found.gap), 0.0 if np.isfinite(found.gap) else 1.0)
