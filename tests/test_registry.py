@@ -51,7 +51,7 @@ def with_everything(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_names_of_built_in_passes_are_frozen() -> None:
-    assert [cls.name for cls in PASSES] == ["weight-sharing", "strip", "pack"]
+    assert [cls.name for cls in PASSES] == ["weight-sharing", "net-trim", "strip", "pack"]
 
 
 @pytest.mark.parametrize("cls", PASSES)

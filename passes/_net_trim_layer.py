@@ -1,0 +1,164 @@
+"""One layer of Net-Trim: from rows to a convex program, and from its solution to weights.
+
+    z = scale * (x @ W) + constant + skips        what the activation gets
+    U = scale * W, and the constant as a free bias, are solved for; then W = U / scale
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from graphshrink.ir.types import Array
+from graphshrink.passes._net_trim_plan import Plan
+from graphshrink.passes._net_trim_rows import Both
+from graphshrink.solvers.net_trim import AT_LEAST, AT_MOST, EQUAL, Problem, Solution, Solver, solve, solve_density
+from graphshrink.solvers.net_trim_refit import refit
+
+_TOLERANCE: Final = 1e-2  # on the certified gap of the l1 norm: closer, hardly a weight is another one
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """What is asked of a layer.
+
+    Attributes:
+        epsilon: bound on the residual, relative to the targets; not used with a density.
+        density: share of weights to keep, or None.
+        gamma: by how much the squared error that the layers before have made may grow.
+        kappa: by which the bound on the last layer is multiplied.
+        solver: as for `solve`.
+        refit: whether what is left is fitted once more.
+    """
+
+    epsilon: float
+    density: float | None
+    gamma: float
+    kappa: float
+    solver: Solver
+    refit: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """A layer's new weights.
+
+    Attributes:
+        stored: the array to put in the place of the weight's.
+        bias: the array to put in the place of the bias's, or None where that stays.
+        residual: of the outputs that matter, relative to them.
+        gap: the largest certified gap of a group.
+        unused: inputs and outputs of which nothing is left.
+    """
+
+    stored: Array
+    bias: Array | None
+    residual: float
+    gap: float
+    unused: tuple[int, int]
+
+
+def solved(plan: Plan, rows: Both, sought: Sought) -> Solved | str:
+    """Solve a layer; or say why it is left as it is."""
+    form, follows = plan.affine.form, plan.following
+    old = plan.affine.matrix(plan.weight.array.astype(np.float64))
+    groups = len(old)
+    scale = np.broadcast_to(form.channels(follows.scale), (groups, old.shape[2]))
+    constant = np.broadcast_to(form.channels(plan.constant), scale.shape)
+    has_bias = plan.bias is not None and len(form.channels(plan.constant)) == groups
+    parts = [_Part.of(plan, rows, old, scale, constant, group, has_bias) for group in range(groups)]
+    found: list[Solution] = []
+    for part in parts:
+        solution = part.solve(sought, plan.is_last)
+        if not solution.converged:
+            return f"its program was not solved: {solution.reason}"
+        found.append(part.refitted(solution) if sought.refit else solution)
+    norms = np.array([[part.norm, part.error(solution)] for part, solution in zip(parts, found, strict=True)])
+    matrix = np.stack([_divided(solution.weights, s) for solution, s in zip(found, scale, strict=True)])
+    stored = plan.affine.stored(matrix)
+    if np.count_nonzero(stored) >= np.count_nonzero(plan.weight.array):
+        return "all of its weights are needed"
+    bias = _bias(plan, found, constant) if has_bias else None
+    whole, error = np.linalg.norm(norms, axis=0)
+    unused = (int(np.sum(~matrix.any(axis=2))), int(np.sum(~matrix.any(axis=1))))
+    return Solved(stored, bias, float(error / whole) if whole > 0 else 0.0, max(s.gap for s in found), unused)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The program of one group of channels.
+
+    Attributes:
+        problem: without its epsilon.
+        start: the weights as they are, times the scale.
+        norm: of the outputs that matter.
+        inherited: what the layers before have made of those already, with the weights as they are.
+    """
+
+    problem: Problem
+    start: Array
+    norm: float
+    inherited: float
+
+    @classmethod
+    def of(
+        cls, plan: Plan, rows: Both, old: Array, scale: Array, constant: Array, group: int, has_bias: bool
+    ) -> "_Part":
+        """Put the program together."""
+        weights = old[group] * scale[group]
+        then, now = rows
+        wanted = _z(then.inputs[group], weights, constant[group], then.skips, group)
+        present = _z(now.inputs[group], weights, constant[group], now.skips, group)
+        flat = plan.following.saturation
+        kind = np.full(wanted.shape, EQUAL, np.uint8)
+        kind[wanted <= flat.low] = AT_MOST
+        kind[wanted >= flat.high] = AT_LEAST
+        equal = kind == EQUAL
+        # Where the layers before have pushed an output over its threshold, the weights as they are shall stay feasible.
+        target = np.where(kind == AT_MOST, np.maximum(present, flat.low), wanted)
+        target = np.where(kind == AT_LEAST, np.minimum(present, flat.high), target)
+        skips = 0.0 if now.skips is None else now.skips[group]
+        base = skips if has_bias else skips + constant[group]
+        problem = Problem(now.inputs[group], (target - base).astype(wanted.dtype), kind, np.inf, has_bias)
+        norm, inherited = np.linalg.norm(wanted * equal), np.linalg.norm((present - wanted) * equal)
+        return cls(problem, weights, float(norm), float(inherited))
+
+    def solve(self, sought: Sought, is_last: bool) -> Solution:
+        """By density, or by the bound on the residual."""
+        if sought.density is not None:
+            return solve_density(self.problem, sought.density, tolerance=_TOLERANCE)
+        epsilon = max(sought.epsilon * self.norm, sought.gamma**0.5 * self.inherited)
+        epsilon *= sought.kappa if is_last else 1.0
+        problem = Problem(self.problem.inputs, self.problem.target, self.problem.kind, epsilon, self.problem.bias)
+        return solve(problem, sought.solver, self.start, _TOLERANCE)
+
+    def refitted(self, solution: Solution) -> Solution:
+        """The weights that are left, fitted once more."""
+        better = refit(self.problem, solution.weights, solution.bias)
+        return replace(solution, weights=better.weights, bias=better.bias)
+
+    def error(self, solution: Solution) -> float:
+        """Frobenius norm of the residual of the outputs that matter."""
+        inputs = self.problem.inputs
+        made = inputs @ solution.weights.astype(inputs.dtype)
+        made = made if solution.bias is None else made + solution.bias.astype(inputs.dtype)
+        return float(np.linalg.norm((made - self.problem.target) * (self.problem.kind == EQUAL)))
+
+
+def _z(inputs: Array, weights: Array, constant: Array, skips: Array | None, group: int) -> Array:
+    made = inputs @ weights.astype(inputs.dtype) + constant.astype(inputs.dtype)
+    return made if skips is None else (made + skips[group]).astype(inputs.dtype)
+
+
+def _divided(weights: Array, scale: Array) -> Array:
+    """W of U; an output that is multiplied by nothing needs no weights."""
+    return np.divide(weights, scale, out=np.zeros_like(weights), where=scale != 0)
+
+
+def _bias(plan: Plan, found: list[Solution], constant: Array) -> Array:
+    """The constant that makes the sum of all shifts what was solved for."""
+    assert plan.bias is not None
+    solved_for = np.stack([old if s.bias is None else s.bias for s, old in zip(found, constant, strict=True)])
+    moved = plan.affine.form.vector(solved_for - constant) / plan.bias.factor
+    tensor = plan.bias.weight.tensor
+    return (tensor.array.reshape(-1).astype(np.float64) + moved).reshape(tensor.dims)
