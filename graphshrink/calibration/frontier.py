@@ -6,7 +6,8 @@ A value is always that of the graph as it is now: what was computed with weights
 forgotten, and computed again from what is left.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -37,14 +38,16 @@ class Frontier:
     Args:
         graph: a main graph, which may be changed between two runs.
         folder: for the values; it has to be empty, and outlive this.
+        coming: values that will be asked for, as often as they will; they stay until then.
 
     Attributes:
         operators_run: how many operators were run on all batches, each time counted.
     """
 
-    def __init__(self, graph: Graph, folder: Path) -> None:
+    def __init__(self, graph: Graph, folder: Path, coming: Iterable[str] = ()) -> None:
         self._graph = graph
         self._folder = folder
+        self._coming = Counter(coming)
         self._names = count()
         self._columns: dict[str, Column] = {}
         self._done: dict[int, _Contents] = {}  # operators that were run, with all that they then were
@@ -67,6 +70,7 @@ class Frontier:
         numbers = operators_behind(graph, values, there)
         if not numbers:
             yield lambda batch, feeds: self._asked(values, batch, feeds, {})
+            self._drop_unneeded(values)
             return
         behind = {number: self._contents(number) for number in numbers}
         results = self._results(numbers & dynamic)
@@ -117,10 +121,13 @@ class Frontier:
         return [name for operator in operators for name in operator.outputs if name]
 
     def _is_needed(self, name: str, running: set[int]) -> bool:
-        """Whether an operator that has not run yet, nor is running now, uses the value."""
+        """Whether the value will be asked for, or an operator that has not run yet, nor is running now, uses it."""
+        if self._coming[name] > 0:
+            return True
         return any(use.operator not in self._done and use.operator not in running for use in self._graph.uses(name))
 
     def _drop_unneeded(self, asked: Sequence[str]) -> None:
+        self._coming.subtract(asked)
         for name in list(self._columns):
             if name not in asked and not self._is_needed(name, set()):
                 self._columns.pop(name).drop()
