@@ -27,7 +27,7 @@ def repaired(problem: Problem, weights: Array, bias: Array | None, gram: Array) 
     held: dict[int, Array] = {}
     columns = np.arange(problem.shape[2])
     for _ in range(_ROUNDS):
-        broken = _broken(problem, found, moved, columns)
+        broken = broken_rows(problem, found, moved, columns)
         if not broken:
             break
         for column, rows in broken.items():
@@ -38,13 +38,13 @@ def repaired(problem: Problem, weights: Array, bias: Array | None, gram: Array) 
     return found, None if bias is None else moved
 
 
-def _broken(problem: Problem, weights: Array, bias: Array, columns: Array) -> dict[int, Array]:
+def broken_rows(problem: Problem, weights: Array, bias: Array | None, columns: Array) -> dict[int, Array]:
     """The rows in which each of some neurons breaks an inequality by too much."""
     limit = _ENOUGH * BREACH * problem.scale()
     fitting = weights[:, columns].astype(problem.inputs.dtype)
     rows_of: dict[int, list[Array]] = {}
     for rows in problem.blocks():
-        output = output_of(problem, rows, fitting, bias[columns])
+        output = output_of(problem, rows, fitting, None if bias is None else bias[columns])
         over = excess(output - problem.target[rows, columns], problem.kind[rows, columns]) > limit
         for position in np.flatnonzero(over.any(axis=0)):
             rows_of.setdefault(int(columns[position]), []).append(np.flatnonzero(over[:, position]) + rows.start)

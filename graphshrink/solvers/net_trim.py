@@ -15,13 +15,12 @@ from graphshrink.solvers._net_trim_cvxpy import by_cvxpy
 from graphshrink.solvers._net_trim_finish import nothing
 from graphshrink.solvers._net_trim_iterate import by_admm
 from graphshrink.solvers._net_trim_path import by_density
-from graphshrink.solvers._net_trim_problem import AT_LEAST, AT_MOST, BREACH, EQUAL, Problem, Solution
+from graphshrink.solvers._net_trim_problem import AT_LEAST, AT_MOST, BREACH, EQUAL, TOLERANCE, Problem, Solution
 
 __all__ = ["AT_LEAST", "AT_MOST", "BREACH", "EQUAL", "Problem", "Solution", "Solver", "solve", "solve_density"]
 
 Solver = Literal["auto", "cvxpy", "admm"]
 
-TOLERANCE: Final = 1e-3
 ITERATIONS: Final = 1000
 SMALL: Final = 20_000
 """Entries of all neurons' Gram matrices, up to which a layer is left to cvxpy."""
