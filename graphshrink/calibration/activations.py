@@ -6,11 +6,12 @@
 Only the operators behind the wanted values run.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 import numpy as np
 
+from graphshrink.calibration.feeds import category
 from graphshrink.errors import CalibrationError
 from graphshrink.escaping import safe
 from graphshrink.ir.extract import dynamic_operators, extract, fed_inputs
@@ -19,7 +20,7 @@ from graphshrink.ir.types import Array, Feeds
 from graphshrink.onnx_io.runtime import Runtime
 from graphshrink.onnx_io.temporary import written
 
-_EXACT: Final = "biu"  # kinds of element types that have no NaN
+_NUMBERS: Final = {"bool": True, "integer": True, "float": False, "complex": False}  # whether all are finite
 
 
 def why_not_tapped(scope: Graph, name: str) -> str | None:
@@ -34,13 +35,16 @@ def why_not_tapped(scope: Graph, name: str) -> str | None:
         return f"it lies in a body of {safe(outer.operator(number).op_type)}, whose values are not seen from outside"
     if scope.header is None:
         return "it lies in a function of the model, whose values are not seen from outside"
-    if name not in scope:
+    return _why_not_in_main(scope, name, dynamic_operators(scope))
+
+
+def _why_not_in_main(graph: Graph, name: str, dynamic: Collection[int]) -> str | None:
+    if name not in graph:
         return "the model has no such value"
-    producer = scope.producer(name)
-    if producer is None:
-        fed = any(info.name == name for info in fed_inputs(scope))
-        return None if fed else "it is a constant"
-    return None if producer in dynamic_operators(scope) else "it does not depend on the model's inputs"
+    producer = graph.producer(name)
+    if producer is not None:
+        return None if producer in dynamic else "it does not depend on the model's inputs"
+    return None if any(info.name == name for info in fed_inputs(graph)) else "it is a constant"
 
 
 class Taps:
@@ -61,7 +65,7 @@ class Taps:
         self._values = tuple(dict.fromkeys(values))
         self._runtime = runtime
         self._batches = batches
-        expect_tappable(graph, self._values)
+        expect_tappable(graph, self._values, dynamic_operators(graph))
 
     def batches(self) -> Iterator[Mapping[str, Array]]:
         """The wanted values, batch by batch.
@@ -81,24 +85,34 @@ class Taps:
 
     def _with(self, feeds: Feeds, outputs: Feeds) -> Mapping[str, Array]:
         found = {name: outputs[name] if name in outputs else feeds[name] for name in self._values}
-        expect_finite(found)
+        expect_finite(self._graph, found)
         return found
 
 
-def expect_tappable(graph: Graph, values: Sequence[str]) -> None:
-    """Raises: CalibrationError, unless the activations of all values can be had."""
+def expect_tappable(graph: Graph, values: Iterable[str], dynamic: Collection[int]) -> None:
+    """Raises: CalibrationError, unless the activations of all values of a main graph can be had.
+
+    `dynamic` are the operators of the graph that depend on its inputs.
+    """
     for name in values:
-        reason = why_not_tapped(graph, name)
+        reason = _why_not_in_main(graph, name, dynamic)
         if reason is not None:
-            raise CalibrationError(f"'{safe(name)}': its activations cannot be had: {reason}")
+            raise CalibrationError(f"'{_shown(graph, name)}': its activations cannot be had: {reason}")
 
 
-def expect_finite(values: Mapping[str, Array]) -> None:
-    """Raises: CalibrationError, if a value is NaN or infinite anywhere."""
+def expect_finite(graph: Graph, values: Mapping[str, Array]) -> None:
+    """Raises: CalibrationError, if a value is no tensor of numbers, or NaN or infinite anywhere."""
     for name, array in values.items():
-        if array.dtype == object or array.dtype.kind in _EXACT or bool(np.isfinite(array).all()):
+        kind = category(array.dtype)
+        if kind not in _NUMBERS:
+            raise CalibrationError(f"'{_shown(graph, name)}': its activations are no numbers; leave its layers out")
+        if _NUMBERS[kind] or bool(np.isfinite(array).all()):
             continue
         raise CalibrationError(
-            f"'{safe(name)}': its activations hold NaN or infinite values; leave the layers that use it out, "
+            f"'{_shown(graph, name)}': its activations hold NaN or infinite values; leave the layers that use it out, "
             "or remove the samples that cause them"
         )
+
+
+def _shown(graph: Graph, name: str) -> str:
+    return safe(graph.original_name(name))

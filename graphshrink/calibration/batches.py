@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from graphshrink.calibration.samples import Samples, held
+from graphshrink.calibration.samples import Samples, evenly_spaced, held
 from graphshrink.errors import CalibrationError, JudgeError
 from graphshrink.ir import edit
 from graphshrink.ir.extract import fed_inputs
@@ -75,10 +75,10 @@ def batches_of(graph: Graph, samples: Samples, runtime: Runtime) -> Batches:
         JudgeError: the model does not run.
     """
     inputs = frozenset(info.name for info in fed_inputs(graph) if _open_first_axis(info))
-    few = [_read(samples, index) for index in range(min(_TRIED, len(samples)))]
+    few = [_read(samples, index) for index in evenly_spaced(len(samples), _TRIED)]
     together = list(Batches(held(few, samples.description), len(few), inputs))
     alone = Batches(samples)
-    if not inputs or len(few) < 2 or len(together) > 1:
+    if not inputs or len(few) < 2 or len(together) > 1 or _all_equal(few):
         return alone
     most = min(_MOST, _BATCH_BYTES // max(1, _bytes_of_values(graph, few[0], runtime)))
     if most < 2:
@@ -99,6 +99,11 @@ def _read(samples: Samples, index: int) -> Feeds:
     except OSError as e:
         place = f"{samples.description}: sample {index}"
         raise CalibrationError(f"{place} cannot be read any more: {e.strerror or e}") from e
+
+
+def _all_equal(samples: Sequence[Feeds]) -> bool:
+    """Whether samples could not show that they are mixed up."""
+    return all(np.array_equal(array, samples[0][name]) for sample in samples for name, array in sample.items())
 
 
 def _open_first_axis(info: ValueInfo) -> bool:

@@ -7,7 +7,7 @@ from graphshrink.calibration.activations import Taps
 from graphshrink.calibration.batches import Batches, batches_of
 from graphshrink.calibration.rows import RowSample, Wanted, values_of
 from graphshrink.calibration.samples import Samples
-from graphshrink.calibration.sequential import Sequential
+from graphshrink.calibration.sequential import Asked, Sequential
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.types import Array
 from graphshrink.onnx_io.runtime import Runtime
@@ -68,18 +68,21 @@ class Calibration:
             sample.add((wanted, values))
         return sample.rows()
 
-    def sequential(self, graph: Graph, reference: Graph | None = None) -> Sequential:
+    def sequential(self, graph: Graph, reference: Graph | None = None, coming: Iterable[Asked] = ()) -> Sequential:
         """Go through a graph layer by layer while it is being changed; see `graphshrink.calibration.sequential`.
 
         Args:
             graph: the model that is being changed.
             reference: what to compare with; by default the graph as it is now.
+            coming: what will be asked for, as pairs (reference, current), where layers look ahead.
 
         Raises:
             JudgeError: the model does not run.
         """
         batches = self._batches_of(graph)
-        return Sequential(graph, batches, self._runtime, memory=self._memory, seed=self._seed, reference=reference)
+        return Sequential(
+            graph, batches, self._runtime, memory=self._memory, seed=self._seed, reference=reference, coming=coming
+        )
 
     def _batches_of(self, graph: Graph) -> Batches:
         if self._batches is None:

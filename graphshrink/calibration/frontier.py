@@ -6,7 +6,8 @@ A value is always that of the graph as it is now: what was computed with weights
 forgotten, and computed again from what is left.
 """
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -16,6 +17,7 @@ from graphshrink.calibration.activations import expect_finite, expect_tappable
 from graphshrink.calibration.kept import Column
 from graphshrink.ir.extract import dynamic_operators, extract, fed_inputs, operators_behind
 from graphshrink.ir.graph import Graph
+from graphshrink.ir.operator import Operator
 from graphshrink.ir.tensor import ELEM_TYPES
 from graphshrink.ir.types import Dimension, Feeds, TensorType, ValueInfo
 from graphshrink.onnx_io.frames import PARTS_OF_BYTES
@@ -25,7 +27,7 @@ from graphshrink.onnx_io.temporary import written
 Step: TypeAlias = Callable[[int, Feeds], Feeds]
 """Gives the values that were asked for on the batch of a number, which is fed."""
 
-_Contents: TypeAlias = tuple[object, ...]
+_Contents: TypeAlias = tuple[Operator, *tuple[object, ...]]
 
 _UNFED: Final = frozenset({"object", *PARTS_OF_BYTES})  # types of values that a session gives, and cannot be given
 
@@ -36,14 +38,16 @@ class Frontier:
     Args:
         graph: a main graph, which may be changed between two runs.
         folder: for the values; it has to be empty, and outlive this.
+        coming: values that will be asked for, as often as they will; they stay until then.
 
     Attributes:
         operators_run: how many operators were run on all batches, each time counted.
     """
 
-    def __init__(self, graph: Graph, folder: Path) -> None:
+    def __init__(self, graph: Graph, folder: Path, coming: Iterable[str] = ()) -> None:
         self._graph = graph
         self._folder = folder
+        self._coming = Counter(coming)
         self._names = count()
         self._columns: dict[str, Column] = {}
         self._done: dict[int, _Contents] = {}  # operators that were run, with all that they then were
@@ -58,26 +62,34 @@ class Frontier:
             JudgeError: ONNX Runtime refuses this part of the model.
         """
         graph = self._graph
-        expect_tappable(graph, values)
+        dynamic = dynamic_operators(graph)
+        expect_tappable(graph, values, dynamic)
         self._forget_what_changed()
         inputs = {info.name: info for info in fed_inputs(graph)}
         there = {*self._columns, *inputs}
         numbers = operators_behind(graph, values, there)
         if not numbers:
             yield lambda batch, feeds: self._asked(values, batch, feeds, {})
+            self._drop_unneeded(values)
             return
         behind = {number: self._contents(number) for number in numbers}
-        dynamic = dynamic_operators(graph)
-        kept = [name for name in self._results(numbers & dynamic) if name in values or self._is_needed(name, numbers)]
-        given = [*inputs.values(), *(_declared(name, column) for name, column in self._columns.items())]
-        part = extract(graph, given, kept)
+        results = self._results(numbers & dynamic)
+        wanted = [name for name in results if name in values or self._is_needed(name, numbers)]
+        kept = [_declared(name, column) for name, column in self._columns.items() if name not in results]
+        part = extract(graph, (*inputs.values(), *kept), (name for name in wanted if name not in self._columns))
         new: dict[str, Column] = {}
         try:
             with written(part) as path, runtime.open(path) as session:
-                new = {name: self._new_column() for name in _keepable(session)}
-                yield lambda batch, feeds: self._asked(
-                    values, batch, feeds, self._run_part(session, part, batch, feeds, new)
-                )
+                new.update((name, self._new_column()) for name in _keepable(session))
+                fetched = [spec.name for spec in session.outputs if spec.name in new or spec.name in values]
+
+                def step(batch: int, feeds: Feeds) -> Feeds:
+                    outputs = session.run(self._fed(part, batch, feeds), fetched)
+                    for name, column in new.items():
+                        column.append(outputs[name])
+                    return self._asked(values, batch, feeds, outputs)
+
+                yield step
         except BaseException:
             for column in new.values():
                 column.drop()
@@ -87,15 +99,9 @@ class Frontier:
         self.operators_run += len(numbers & dynamic)
         self._drop_unneeded(values)
 
-    def _run_part(self, session: Session, part: Graph, batch: int, feeds: Feeds, new: dict[str, Column]) -> Feeds:
-        fed = {
-            info.name: self._columns[info.name].read(batch) if info.name in self._columns else feeds[info.name]
-            for info in part.inputs
-        }
-        outputs = session.run(fed)
-        for name, column in new.items():
-            column.append(outputs[name])
-        return outputs
+    def _fed(self, part: Graph, batch: int, feeds: Feeds) -> Feeds:
+        names = [info.name for info in part.inputs]
+        return {name: self._columns[name].read(batch) if name in self._columns else feeds[name] for name in names}
 
     def _asked(self, values: Sequence[str], batch: int, feeds: Feeds, outputs: Feeds) -> Feeds:
         def value(name: str) -> Any:
@@ -104,22 +110,24 @@ class Frontier:
             return self._columns[name].read(batch) if name in self._columns else feeds[name]
 
         found = {name: value(name) for name in values}
-        expect_finite(found)
+        expect_finite(self._graph, found)
         return found
 
     def _new_column(self) -> Column:
         return Column(self._folder / str(next(self._names)))
 
-    def _results(self, numbers: set[int]) -> Iterator[str]:
-        for number, operator in self._graph.operators():
-            if number in numbers:
-                yield from (name for name in operator.outputs if name)
+    def _results(self, numbers: set[int]) -> list[str]:
+        operators = [operator for number, operator in self._graph.operators() if number in numbers]
+        return [name for operator in operators for name in operator.outputs if name]
 
     def _is_needed(self, name: str, running: set[int]) -> bool:
-        """Whether an operator that has not run yet, nor is running now, uses the value."""
+        """Whether the value will be asked for, or an operator that has not run yet, nor is running now, uses it."""
+        if self._coming[name] > 0:
+            return True
         return any(use.operator not in self._done and use.operator not in running for use in self._graph.uses(name))
 
     def _drop_unneeded(self, asked: Sequence[str]) -> None:
+        self._coming.subtract(asked)
         for name in list(self._columns):
             if name not in asked and not self._is_needed(name, set()):
                 self._columns.pop(name).drop()
@@ -128,12 +136,14 @@ class Frontier:
 
     def _forget_what_changed(self) -> None:
         changed: set[str] = set()
+        for number in self._done.keys() - set(self._graph.order):
+            changed.update(self._done.pop(number)[0].outputs)
         for number, operator in self._graph.operators():
             if number not in self._done:
                 continue
-            stale = not changed.isdisjoint(self._graph.used_by(number))
-            if stale or self._done[number] != self._contents(number):
-                changed.update(operator.outputs)
+            before = self._done[number]
+            if not changed.isdisjoint(self._graph.used_by(number)) or before != self._contents(number):
+                changed.update((*before[0].outputs, *operator.outputs))
                 del self._done[number]
         for name in list(self._columns):
             if name in changed or name not in self._graph:
@@ -142,8 +152,7 @@ class Frontier:
     def _contents(self, number: int) -> _Contents:
         """Everything that an operator computes with, beside values: objects that are replaced when they change."""
         operator = self._graph.operator(number)
-        found: list[object] = [operator]
-        found += [self._graph.value(name).constant for name in self._graph.used_by(number)]
+        found: list[object] = [self._graph.value(name).constant for name in self._graph.used_by(number)]
         scopes = [scope for _, body in operator.subgraphs() for _, scope in body.nested()]
         header = self._graph.header
         functions = header.functions if header is not None else []
@@ -152,11 +161,13 @@ class Frontier:
         for scope in scopes:
             found += [inner for _, inner in scope.operators()]
             found += [value.constant for value in scope.initializers()]
-        return tuple(found)
+        return operator, *found
 
 
 def _declared(name: str, column: Column) -> ValueInfo:
-    return ValueInfo(name, TensorType(ELEM_TYPES[column.dtype], (Dimension(),) * column.rank))
+    return ValueInfo(
+        name, TensorType(ELEM_TYPES[column.dtype], None if column.rank is None else (Dimension(),) * column.rank)
+    )
 
 
 def _keepable(session: Session) -> list[str]:

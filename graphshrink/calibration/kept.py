@@ -58,9 +58,10 @@ class Column:
         return self._places[0].dtype
 
     @property
-    def rank(self) -> int:
-        """Its number of axes."""
-        return len(self._places[0].shape)
+    def rank(self) -> int | None:
+        """Its number of axes; None where that varies."""
+        ranks = {len(place.shape) for place in self._places}
+        return ranks.pop() if len(ranks) == 1 else None
 
     def drop(self) -> None:
         """Remove the file."""

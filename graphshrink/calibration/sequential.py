@@ -7,14 +7,15 @@
             edit.set_constant(graph, ...)                        # seen by all layers behind this one
 
 Every operator runs once in each of the two, whatever the number of layers, as long as layers come in order: a part of
-the model is run from the values that the part before it left.
+the model is run from the values that the part before it left. What a layer asks for behind a layer that is still to be
+changed is run again after the change.
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeAlias
 
 from graphshrink.calibration.batches import Batches
 from graphshrink.calibration.frontier import Frontier
@@ -23,6 +24,9 @@ from graphshrink.ir.extract import dynamic_operators
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.types import Array
 from graphshrink.onnx_io.runtime import Runtime
+
+Asked: TypeAlias = tuple[Sequence[str], Sequence[str]]
+"""Names of values of the reference, and of the graph as it is now."""
 
 
 class Both(NamedTuple):
@@ -47,6 +51,8 @@ class Sequential:
         memory: bytes that sampled rows may take.
         seed: of the sample.
         reference: what to compare with; by default the graph as it is now.
+        coming: what will be asked for, as pairs (reference, current), so that it is kept until then. Needed only where
+            a layer looks at values behind a later one, such as a skip connection of its own convolution.
     """
 
     def __init__(
@@ -58,7 +64,9 @@ class Sequential:
         memory: int,
         seed: int = 0,
         reference: Graph | None = None,
+        coming: Iterable[Asked] = (),
     ) -> None:
+        asked = list(coming)
         reference = graph.copy() if reference is None else reference
         self._batches = batches
         self._runtime = runtime
@@ -66,8 +74,8 @@ class Sequential:
         self._seed = seed
         self._operators = len(dynamic_operators(reference))
         self._folder = tempfile.TemporaryDirectory(prefix="graphshrink-")
-        self._reference = Frontier(reference, self._subfolder("reference"))
-        self._current = Frontier(graph, self._subfolder("current"))
+        self._reference = Frontier(reference, self._subfolder("reference"), [name for one, _ in asked for name in one])
+        self._current = Frontier(graph, self._subfolder("current"), [name for _, one in asked for name in one])
 
     def batches(self, reference: Sequence[str] = (), current: Sequence[str] = ()) -> Iterator[Both]:
         """Values of both models, batch by batch; to be read to the end, else the work is done again.

@@ -245,4 +245,7 @@ def _finest(least: float, largest: float) -> int:
 
 
 def _bin(values: Floats, exponent: int) -> npt.NDArray[np.int64]:
-    return np.floor(np.ldexp(values, -exponent)).astype(np.int64)
+    scaled = np.ldexp(values, -exponent)
+    lost: npt.NDArray[np.bool_] = (scaled == 0) & (values < 0)  # below what float64 can hold, which is below zero still
+    whole: npt.NDArray[np.int64] = np.floor(scaled).astype(np.int64)
+    return whole - lost.astype(np.int64)

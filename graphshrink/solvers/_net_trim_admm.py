@@ -28,7 +28,7 @@ _RELAXATION: Final = 1.7
 _TAU: Final = 0.1  # of the mean of X^T X's diagonal
 _RIDGE: Final = 1e-3  # of the same, for the first guess of the weights' size
 _CHECK: Final = 10  # iterations between two looks at the residuals
-_LEAN: Final = 10.0  # the dual residual that balances a primal one of 1
+_LEAN: Final = 4.0  # the dual residual that balances a primal one of 1
 _BAND: Final = 1.6  # rho stays while it is right up to this factor
 _MOST_CHANGE: Final = 5.0
 
@@ -140,7 +140,7 @@ class Admm:
 
     def _projected(self, beyond: Array, kind: Array) -> Array:
         """The projection onto what the constraints allow, less the target."""
-        found = beyond * beyond.dtype.type(self._ratio)
+        found: Array = beyond * beyond.dtype.type(self._ratio)
         np.minimum(beyond, 0, out=found, where=kind == AT_MOST)
         np.maximum(beyond, 0, out=found, where=kind == AT_LEAST)
         return found

@@ -96,4 +96,5 @@ def _best_bias(problem: Problem) -> Array:
         counts += np.count_nonzero(kind == EQUAL, axis=0)
         most = np.minimum(most, np.min(target, axis=0, where=kind == AT_MOST, initial=np.inf))
         least = np.maximum(least, np.max(target, axis=0, where=kind == AT_LEAST, initial=-np.inf))
-    return np.minimum(np.maximum(sums / np.maximum(counts, 1), least), most)
+    best: Array = np.minimum(np.maximum(sums / np.maximum(counts, 1), least), most)
+    return best

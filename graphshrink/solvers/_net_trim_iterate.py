@@ -1,19 +1,23 @@
 """ADMM until its weights, repaired, are certified to be good enough."""
 
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 
 from graphshrink.ir.types import Array
 from graphshrink.solvers._net_trim_admm import Admm, Residuals
+from graphshrink.solvers._net_trim_exact import Exact, held_rows, worth_while
 from graphshrink.solvers._net_trim_finish import Found, finished
-from graphshrink.solvers._net_trim_problem import Problem, Solution
+from graphshrink.solvers._net_trim_problem import BREACH, TOLERANCE, Problem, Solution
 from graphshrink.solvers._net_trim_repair import repaired
 
 _FIRST: Final = Residuals(primal=5e-4, dual=5e-3)
 """Where it is worth while to look at the constraints for the first time; then at half of that, and so on."""
 _SLACK: Final = 2e-4  # of epsilon, left for the repair
 _LATER: Final = 50  # iterations between two looks, at most
+_ROUNDS: Final = 6
+_FAILED: Final = 3.0  # times the l1 norm at the start: the guess leads nowhere
 
 
 def by_admm(problem: Problem, start: Array | None, tolerance: float, iterations: int) -> Solution:
@@ -39,10 +43,29 @@ def advanced(admm: Admm, problem: Problem, tolerance: float, iterations: int) ->
 
 
 def candidate(admm: Admm, problem: Problem, tolerance: float) -> Solution:
-    """The weights of now, repaired and measured."""
+    """The weights of now, repaired or made exact, whichever is better."""
     weights, bias = repaired(problem, admm.weights, admm.bias, admm.gram)
-    return finished(problem, Found(weights, bias, admm.multipliers, admm.iterations, "admm"), tolerance)
+    found = finished(problem, Found(weights, bias, admm.multipliers, admm.iterations, "admm"), tolerance)
+    return found if found.converged else min([found, *_exact(admm, problem, tolerance)], key=_order)
+
+
+def _exact(admm: Admm, problem: Problem, tolerance: float) -> Iterator[Solution]:
+    """What the guess of now leads to, round by round, until it is good enough or fails."""
+    signs, held = np.sign(admm.weights), held_rows(problem, admm.multipliers)
+    if not worth_while(problem, signs, held):
+        return
+    exact = Exact(problem, signs, held)
+    limit = _FAILED * float(np.abs(admm.weights).sum())
+    for _ in range(_ROUNDS):
+        solution = exact.solution()
+        if solution is None:
+            return
+        found = finished(problem, Found(*solution, admm.iterations, "admm"), tolerance)
+        yield found
+        if found.converged or found.objective > limit or not exact.correct(*solution):
+            return
 
 
 def _order(found: Solution) -> tuple[bool, float]:
-    return not found.converged, max(found.violation, abs(found.gap), 0.0 if np.isfinite(found.gap) else 1.0)
+    over = found.residual / found.epsilon - 1 if found.epsilon > 0 else found.residual
+    return not found.converged, max(found.violation / BREACH, over / BREACH, abs(found.gap) / TOLERANCE)

@@ -71,7 +71,7 @@ def by_density(problem: Problem, density: float, tolerance: float, iterations: i
     admm = Admm(replace(problem, epsilon=epsilon))
     for _ in range(_TRIALS):
         admm.run(epsilon, _EACH, _COUNTING)
-        count = np.count_nonzero(admm.weights)
+        count = int(np.count_nonzero(admm.weights))
         search.learn(epsilon, count)
         if abs(count - wanted) <= _NEAR * wanted or (epsilon == least and count < wanted):
             break

@@ -26,6 +26,8 @@ AT_LEAST: Final = 2
 
 BREACH: Final = 1e-4
 """By how much constraints may be broken: inequalities relative to the targets' scale, the residual to epsilon."""
+TOLERANCE: Final = 1e-3
+"""On the gap, where nothing else is asked for."""
 _ROUNDING: Final = 1e-6  # of the targets' norm: what float32 leaves of a residual of zero
 _BLOCK: Final = 1 << 20  # entries of a block of rows: few enough to stay near the processor
 

@@ -8,7 +8,7 @@ the change in the layer's output over all samples. What this breaks anew joins t
 from typing import Final
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_factor, cho_solve, lstsq
 
 from graphshrink.ir.types import Array
 from graphshrink.solvers._net_trim_problem import BREACH, Problem, excess, output_of
@@ -21,14 +21,13 @@ _RIDGE: Final = 1e-9  # of the mean diagonal of X^T X: weights of inputs that sa
 def repaired(problem: Problem, weights: Array, bias: Array | None, gram: Array) -> tuple[Array, Array | None]:
     """Weights and bias with the same zeros that keep the inequalities, as far as their freedom goes.
 
-    Args:
-        gram: X^T X, with the bias's row and column where there is a bias.
+    `gram` is X^T X, with the bias's row and column where there is a bias.
     """
     found, moved = weights.copy(), np.zeros(problem.shape[2]) if bias is None else bias.astype(np.float64)
     held: dict[int, Array] = {}
     columns = np.arange(problem.shape[2])
     for _ in range(_ROUNDS):
-        broken = _broken(problem, found, moved, columns)
+        broken = broken_rows(problem, found, moved, columns)
         if not broken:
             break
         for column, rows in broken.items():
@@ -39,13 +38,13 @@ def repaired(problem: Problem, weights: Array, bias: Array | None, gram: Array) 
     return found, None if bias is None else moved
 
 
-def _broken(problem: Problem, weights: Array, bias: Array, columns: Array) -> dict[int, Array]:
+def broken_rows(problem: Problem, weights: Array, bias: Array | None, columns: Array) -> dict[int, Array]:
     """The rows in which each of some neurons breaks an inequality by too much."""
     limit = _ENOUGH * BREACH * problem.scale()
     fitting = weights[:, columns].astype(problem.inputs.dtype)
     rows_of: dict[int, list[Array]] = {}
     for rows in problem.blocks():
-        output = output_of(problem, rows, fitting, bias[columns])
+        output = output_of(problem, rows, fitting, None if bias is None else bias[columns])
         over = excess(output - problem.target[rows, columns], problem.kind[rows, columns]) > limit
         for position in np.flatnonzero(over.any(axis=0)):
             rows_of.setdefault(int(columns[position]), []).append(np.flatnonzero(over[:, position]) + rows.start)
@@ -66,7 +65,6 @@ def _held(problem: Problem, column: int, rows: Array, before: tuple[Array, float
     metric = gram[np.ix_(chosen, chosen)]
     ridge = _RIDGE * float(np.diag(gram).mean() or 1.0)
     reach = cho_solve(cho_factor(metric + ridge * np.eye(len(chosen)), lower=True), active.T)
-    step = reach @ np.linalg.lstsq(active @ reach, missing, rcond=1e-10)[0]
     whole = np.zeros(len(weights) + 1)
-    whole[chosen] = step
+    whole[chosen] = reach @ lstsq(active @ reach, missing, cond=1e-10)[0]
     return weights + whole[:-1], bias + float(whole[-1])

@@ -11,17 +11,19 @@ from typing import Final, Literal
 
 from graphshrink.errors import InternalError
 from graphshrink.ir.types import Array
+from graphshrink.solvers._net_trim_cvxpy import by_cvxpy
 from graphshrink.solvers._net_trim_finish import nothing
 from graphshrink.solvers._net_trim_iterate import by_admm
 from graphshrink.solvers._net_trim_path import by_density
-from graphshrink.solvers._net_trim_problem import AT_LEAST, AT_MOST, BREACH, EQUAL, Problem, Solution
+from graphshrink.solvers._net_trim_problem import AT_LEAST, AT_MOST, BREACH, EQUAL, TOLERANCE, Problem, Solution
 
 __all__ = ["AT_LEAST", "AT_MOST", "BREACH", "EQUAL", "Problem", "Solution", "Solver", "solve", "solve_density"]
 
 Solver = Literal["auto", "cvxpy", "admm"]
 
-TOLERANCE: Final = 1e-3
 ITERATIONS: Final = 1000
+SMALL: Final = 20_000
+"""Entries of all neurons' Gram matrices, up to which a layer is left to cvxpy."""
 
 
 def solve(
@@ -48,7 +50,14 @@ def solve(
     trivial = nothing(problem)
     if trivial.converged:
         return trivial
+    if solver == "cvxpy" or (solver == "auto" and _is_small(problem)):
+        return by_cvxpy(problem, tolerance)
     return by_admm(problem, weights, tolerance, iterations)
+
+
+def _is_small(problem: Problem) -> bool:
+    samples, inputs, neurons = problem.shape
+    return neurons * inputs * inputs <= SMALL and samples * inputs <= SMALL * 10
 
 
 def solve_density(
