@@ -1,7 +1,7 @@
 """One layer of Net-Trim: from rows to a convex program, and from its solution to weights.
 
-    z = scale * (x @ W) + constant + skips        what the activation gets
-    U = scale * W, and the constant as a free bias, are solved for; then W = U / scale
+z = scale * (x @ W) + constant + skips        what the activation gets
+U = scale * W, and the constant as a free bias, are solved for; then W = U / scale
 """
 
 from dataclasses import dataclass, replace
@@ -69,10 +69,10 @@ def solved(plan: Plan, rows: Both, sought: Sought) -> Solved | str:
     parts = [_Part.of(plan, rows, old, scale, constant, group, has_bias) for group in range(groups)]
     found: list[Solution] = []
     for part in parts:
-        solution = part.solve(sought, plan.is_last)
-        if not solution.converged:
-            return f"its program was not solved: {solution.reason}"
-        found.append(part.refitted(solution) if sought.refit else solution)
+        solution = part.solved(sought, plan.is_last)
+        if isinstance(solution, str):
+            return f"its program was not solved: {solution}"
+        found.append(solution)
     norms = np.array([[part.norm, part.error(solution)] for part, solution in zip(parts, found, strict=True)])
     matrix = np.stack([_divided(solution.weights, s) for solution, s in zip(found, scale, strict=True)])
     stored = plan.affine.stored(matrix)
@@ -123,19 +123,42 @@ class _Part:
         norm, inherited = np.linalg.norm(wanted * equal), np.linalg.norm((present - wanted) * equal)
         return cls(problem, weights, float(norm), float(inherited))
 
-    def solve(self, sought: Sought, is_last: bool) -> Solution:
-        """By density, or by the bound on the residual."""
+    def solved(self, sought: Sought, is_last: bool) -> Solution | str:
+        """By density, or by the bound on the residual; or why not."""
+        try:
+            solution = self._sparsest(sought, is_last)
+        except np.linalg.LinAlgError as e:
+            return str(e)
+        solution = self._refitted(solution, sought.density) if sought.refit else solution
+        return solution if solution.converged else f"{solution.reason}"
+
+    def _sparsest(self, sought: Sought, is_last: bool) -> Solution:
         if sought.density is not None:
-            return solve_density(self.problem, sought.density, tolerance=_TOLERANCE)
+            return solve_density(self.problem, sought.density, _TOLERANCE)
         epsilon = max(sought.epsilon * self.norm, sought.gamma**0.5 * self.inherited)
-        epsilon *= sought.kappa if is_last else 1.0
-        problem = Problem(self.problem.inputs, self.problem.target, self.problem.kind, epsilon, self.problem.bias)
+        problem = replace(self.problem, epsilon=epsilon * (sought.kappa if is_last else 1.0))
         return solve(problem, sought.solver, self.start, _TOLERANCE)
 
-    def refitted(self, solution: Solution) -> Solution:
-        """The weights that are left, fitted once more."""
-        better = refit(self.problem, solution.weights, solution.bias)
-        return replace(solution, weights=better.weights, bias=better.bias)
+    def _refitted(self, solution: Solution, density: float | None) -> Solution:
+        """The weights that are left, fitted once more.
+
+        What was not certified to be the sparsest is good enough where it keeps to the bound then, breaches of the
+        inequalities included; or where the share of weights is all that was asked for.
+        """
+        weights = solution.weights if density is None else self._largest(solution.weights, density)
+        better = refit(self.problem, weights, solution.bias)
+        enough = solution.converged or density is not None or better.residual <= solution.epsilon
+        return replace(solution, weights=better.weights, bias=better.bias, converged=enough)
+
+    def _largest(self, weights: Array, density: float) -> Array:
+        """At most so many weights: those that move the outputs most."""
+        spare = np.count_nonzero(weights) - round(density * weights.size)
+        if spare <= 0:
+            return weights
+        energy = np.einsum("ij,ij->j", self.problem.inputs, self.problem.inputs, dtype=np.float64)
+        moves = np.abs(weights) * np.sqrt(energy)[:, None]
+        threshold = np.partition(moves[weights != 0], spare - 1)[spare - 1]
+        return np.where(moves > threshold, weights, 0.0)
 
     def error(self, solution: Solution) -> float:
         """Frobenius norm of the residual of the outputs that matter."""
@@ -147,12 +170,14 @@ class _Part:
 
 def _z(inputs: Array, weights: Array, constant: Array, skips: Array | None, group: int) -> Array:
     made = inputs @ weights.astype(inputs.dtype) + constant.astype(inputs.dtype)
-    return made if skips is None else (made + skips[group]).astype(inputs.dtype)
+    whole: Array = made if skips is None else (made + skips[group]).astype(inputs.dtype)
+    return whole
 
 
 def _divided(weights: Array, scale: Array) -> Array:
     """W of U; an output that is multiplied by nothing needs no weights."""
-    return np.divide(weights, scale, out=np.zeros_like(weights), where=scale != 0)
+    divided: Array = np.divide(weights, scale, out=np.zeros_like(weights), where=scale != 0)
+    return divided
 
 
 def _bias(plan: Plan, found: list[Solution], constant: Array) -> Array:

@@ -25,7 +25,7 @@ _AUTO: Final = "auto"
 _BOUND: Final = 0.1  # to split over the layers where the user gives none
 _MARGIN: Final = 0.9  # of the bound is split, as in the manager
 _LEAST: Final = 1e-3  # epsilon; below it hardly a weight can go
-_STEP: Final = 2.0  # by which the error falls when a layer is to harm less; a quarter of its square, as the manager expects
+_STEP: Final = 2.0  # by which epsilon falls when a layer is to harm less: a quarter of the squared error
 _DENSER: Final = 1.5
 _NO_SAMPLES: Final = "there are no sample inputs to fit to; give --calibration"
 
@@ -49,7 +49,7 @@ class NetTrim(Pass):
     4. A layer whose program is not solved, or needs all weights, stays as it is.
 
     Attributes:
-        epsilon: bound on each layer's residual, relative to its outputs; "auto" splits the bound on the model's outputs.
+        epsilon: bound on each layer's residual, relative to its outputs; "auto" splits the model's bound.
         density: share of each layer's weights to keep; 0 goes by epsilon.
         scheme: "cascade" or "parallel".
         gamma: by how much the squared error of the layers before may grow in a layer, 1 or more.
@@ -103,14 +103,18 @@ class NetTrim(Pass):
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         """Solve every layer that can be, in the order in which they run."""
-        layers, result = context.layers(graph, self)
-        calibration = context.calibration
-        if calibration is None or calibration.random:
-            result.layers |= {layer.weight.label: Skipped(_NO_SAMPLES) for layer in layers}
-            return result
-        planned = _planned(graph, layers, context, result)
-        _Run(self, graph, context, calibration, result).solve(planned)
+        return _run(self, graph, context)
+
+
+def _run(settings: NetTrim, graph: Graph, context: Context) -> PassResult:
+    layers, result = context.layers(graph, settings)
+    calibration = context.calibration
+    if calibration is None or calibration.random:
+        result.layers |= {layer.weight.label: Skipped(_NO_SAMPLES) for layer in layers}
         return result
+    planned = _planned(graph, layers, context, result)
+    _Run(settings, graph, context, calibration, result).solve(planned)
+    return result
 
 
 def _number(text: str) -> float:
@@ -150,7 +154,8 @@ class _Run:
     def solve(self, planned: list[tuple[Plan, NetTrim]]) -> None:
         """Solve layer after layer."""
         seen = self.graph if self.settings.scheme == "cascade" else self.graph.copy()
-        with self.calibration.sequential(seen) as sequential:
+        coming = [(layer.values, layer.values) for layer, _ in planned]
+        with self.calibration.sequential(seen, coming=coming) as sequential:
             for place, (layer, settings) in enumerate(planned):
                 self.context.progress(NetTrim.name, place, len(planned))
                 started = time.perf_counter()

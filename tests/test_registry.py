@@ -111,7 +111,7 @@ def test_none_asks_for_none() -> None:
     ("spec", "message"),
     [
         ("weight-shairng", "no pass is called 'weight-shairng'; did you mean 'weight-sharing'?"),
-        ("zzz", "no pass is called 'zzz'; there are everything, pack, strip, weight-sharing, and none"),
+        ("zzz", "no pass is called 'zzz'; there are everything, net-trim, pack, strip, weight-sharing, and none"),
         ("weight-sharing{bit=4}", "weight-sharing has no option 'bit'; it has bits, granularity"),
         ("weight-sharing{name=x}", "weight-sharing has no option 'name'"),
         ("weight-sharing{bits=four}", "weight-sharing: bits='four' is no int"),

@@ -157,7 +157,7 @@ class Context:
         seed: of every random choice.
         jobs: how much may run at once.
         calibration: activations on sample inputs; None where no model may be run (--no-verify).
-        max_error: the bound on the error of the model's outputs, for passes that divide it up; None where there is none.
+        max_error: the bound on the error of the model's outputs, to be divided up; None where there is none.
     """
 
     storage: Storage = field(default_factory=Storage)

@@ -15,6 +15,7 @@ from graphshrink.ir.types import Array
 from graphshrink.solvers.net_trim import AT_LEAST, AT_MOST, Problem
 
 _ROUNDS: Final = 40
+_HALVINGS: Final = 4  # of a step that leads too far
 _ENOUGH: Final = 1e-4  # of the first gradient
 
 
@@ -56,7 +57,7 @@ class _State:
         self._scale = 1.0 / np.maximum(energy, np.finfo(np.float64).tiny + 1e-9 * energy.max(initial=0.0))[:, None]
         self.weights = weights.astype(np.float64)
         self.bias = np.zeros(weights.shape[1]) if bias is None else bias.astype(np.float64)
-        self._residual = self._product(self.weights, self.bias) - problem.target
+        self._residual: Array = self._product(self.weights, self.bias) - problem.target
         self._losses, self._gradient, self._bias_gradient = self._look(self._residual)
         self._direction, self._bias_direction = self._steepest()
         self._energy = self._inner()
@@ -90,12 +91,16 @@ class _State:
 
     def _shortened(self, length: Array, moved: Array) -> Array:
         """Halve the steps of those neurons that would get worse: the pieces of the quadratic change on the way."""
-        for _ in range(4):
-            worse = self._losses_of(self._residual + (length * moved).astype(moved.dtype)) > self._losses
+        for _ in range(_HALVINGS):
+            worse = self._is_worse(length, moved)
             if not worse.any():
                 return length
             length = np.where(worse, length / 2, length)
-        return np.where(worse, 0.0, length)
+        return np.where(self._is_worse(length, moved), 0.0, length)
+
+    def _is_worse(self, length: Array, moved: Array) -> Array:
+        worse: Array = self._losses_of(self._residual + (length * moved).astype(moved.dtype)) > self._losses
+        return worse
 
     def _product(self, weights: Array, bias: Array) -> Array:
         x = self._problem.inputs
@@ -105,11 +110,13 @@ class _State:
     def _active(self, residual: Array) -> Array:
         """Entries that count: EQUAL ones, and inequalities that are broken."""
         kind = self._problem.kind
-        return ~((kind == AT_MOST) & (residual < 0)) & ~((kind == AT_LEAST) & (residual > 0))
+        active: Array = ~((kind == AT_MOST) & (residual < 0)) & ~((kind == AT_LEAST) & (residual > 0))
+        return active
 
     def _losses_of(self, residual: Array) -> Array:
         counted = np.where(self._active(residual), residual, 0)
-        return np.einsum("ij,ij->j", counted, counted, dtype=np.float64)
+        losses: Array = np.einsum("ij,ij->j", counted, counted, dtype=np.float64)
+        return losses
 
     def _look(self, residual: Array) -> tuple[Array, Array, Array]:
         counted = np.where(self._active(residual), residual, 0)
