@@ -10,7 +10,7 @@ result. Reading a result takes in the rows of the last, shorter block: read at t
 """
 
 from abc import ABC, abstractmethod
-from typing import Final, TypeAlias
+from typing import ClassVar, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +20,6 @@ from graphshrink.ir.types import Array
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-_BLOCK: Final = 1024  # rows
-
 
 class Statistic(ABC):
     """Something that is summed up over rows.
@@ -29,6 +27,8 @@ class Statistic(ABC):
     Attributes:
         count: rows so far.
     """
+
+    _block: ClassVar[int] = 1024  # rows
 
     def __init__(self) -> None:
         self.count = 0
@@ -43,8 +43,8 @@ class Statistic(ABC):
         [length] = lengths
         self.count += length
         start = 0
-        while self._rows_waiting + length - start >= _BLOCK:
-            end = start + _BLOCK - self._rows_waiting
+        while self._rows_waiting + length - start >= self._block:
+            end = start + self._block - self._rows_waiting
             self._waiting.append(tuple(rows[start:end] for rows in sources))
             self._flush()
             start = end
@@ -187,6 +187,8 @@ class Histogram(Statistic):
     Args:
         bins: how many there may be.
     """
+
+    _block: ClassVar[int] = 1 << 16  # of one value each
 
     def __init__(self, bins: int = 2048) -> None:
         super().__init__()

@@ -6,17 +6,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, NamedTuple, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, Self, TypeAlias, TypeVar
 
 import numpy as np
 
-from graphshrink.calibration.engine import Calibration
 from graphshrink.encodings import Policy, Storage
 from graphshrink.errors import InternalError
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.weight import Weight, weights
 from graphshrink.ops import why_not_a_weight
 from graphshrink.passing.rules import LayerRule, settings_for
+
+if TYPE_CHECKING:  # it runs models, which naming passes need not wait for
+    from graphshrink.calibration.engine import Calibration
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
@@ -167,7 +169,7 @@ class Context:
     progress: Progress = lambda stage, done, total: None
     seed: int = 0
     jobs: int = 1
-    calibration: Calibration | None = None
+    calibration: "Calibration | None" = None
     max_error: float | None = None
 
     @property

@@ -31,6 +31,8 @@ _CHECK: Final = 10  # iterations between two looks at the residuals
 _LEAN: Final = 4.0  # the dual residual that balances a primal one of 1
 _BAND: Final = 1.6  # rho stays while it is right up to this factor
 _MOST_CHANGE: Final = 5.0
+_TIMES_EPSILON: Final = 3.0  # what residuals of outputs are measured by, where that is less than the outputs ...
+_LEAST: Final = 1e-3  # ... but not less than this part of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +102,12 @@ class Admm:
         of_weights = self._rho * self._tau * (self._before - weights)
         slope[:inputs] += of_weights
         dual = _relative(slope, of_weights)
-        split, dense = self._step(epsilon)
+        split, total, dense = self._step(epsilon)
+        split /= max(min(total, _TIMES_EPSILON * epsilon), _LEAST * total) or 1.0
         return Residuals(max(split, _relative(dense - weights, weights, dense)), dual)
 
-    def _step(self, epsilon: float) -> tuple[float, Array]:
-        """One iteration; gives the relative residual of X V = Z, and V."""
+    def _step(self, epsilon: float) -> tuple[float, float, Array]:
+        """One iteration; gives the residual of X V = Z, the norm of X V, and V."""
         problem, inputs = self._problem, self._problem.shape[1]
         weights = self.weights
         right = self._moment.copy()
@@ -116,14 +119,14 @@ class Admm:
         dense = solved[:inputs]
         if problem.bias:
             self._bias = solved[inputs]
-        split = self._move(dense)
+        split, total = self._move(dense)
         self._before += _RELAXATION * (dense - weights)
         self._ratio = self._ball(epsilon)
         self.iterations += 1
-        return split, dense
+        return split, total, dense
 
-    def _move(self, dense: Array) -> float:
-        """The relaxed step of the outputs; gives the relative residual of X V = Z."""
+    def _move(self, dense: Array) -> tuple[float, float]:
+        """The relaxed step of the outputs; gives the residual of X V = Z, and the norm of X V."""
         problem, square, total = self._problem, 0.0, 0.0
         dtype = self._beyond.dtype
         fitting, bias = dense.astype(dtype), self._bias.astype(dtype)
@@ -136,7 +139,7 @@ class Admm:
             square += square_of(output)
             output *= _RELAXATION
             beyond += output
-        return float(np.sqrt(square / total)) if total > 0 else 0.0
+        return float(np.sqrt(square)), float(np.sqrt(total))
 
     def _projected(self, beyond: Array, kind: Array) -> Array:
         """The projection onto what the constraints allow, less the target."""

@@ -15,6 +15,7 @@ from graphshrink.solvers._net_trim_repair import repaired
 _FIRST: Final = Residuals(primal=5e-4, dual=5e-3)
 """Where it is worth while to look at the constraints for the first time; then at half of that, and so on."""
 _SLACK: Final = 2e-4  # of epsilon, left for the repair
+_MOST_SLACK: Final = 8e-4
 _LATER: Final = 50  # iterations between two looks, at most
 _ROUNDS: Final = 6
 _FAILED: Final = 3.0  # times the l1 norm at the start: the guess leads nowhere
@@ -38,7 +39,7 @@ def advanced(admm: Admm, problem: Problem, tolerance: float, iterations: int) ->
         if best.converged or admm.iterations >= last:
             return best
         if found.residual > problem.epsilon:
-            slack = min(2 * slack, 1e-2)
+            slack = min(2 * slack, _MOST_SLACK)
         goal = Residuals(goal.primal / 2, goal.dual / 2)
 
 
