@@ -10,12 +10,16 @@ from typing import Final
 import numpy as np
 
 from graphshrink.ir.types import Array
+from graphshrink.ops.lookup import Lookup
 from graphshrink.passes._net_trim_plan import Plan
 from graphshrink.passes._net_trim_rows import Both
 from graphshrink.solvers.net_trim import AT_LEAST, AT_MOST, EQUAL, Problem, Solution, Solver, solve, solve_density
 from graphshrink.solvers.net_trim_refit import refit
+from graphshrink.solvers.net_trim_table import fewest, of_density
 
 _TOLERANCE: Final = 1e-2  # on the certified gap of the l1 norm: closer, hardly a weight is another one
+
+_ALL_NEEDED: Final = "all of its weights are needed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,8 @@ class Solved:
 def solved(plan: Plan, rows: Both, sought: Sought) -> Solved | str:
     """Solve a layer; or say why it is left as it is."""
     form, follows = plan.affine.form, plan.following
+    if isinstance(form, Lookup):
+        return _looked_up(plan, form, rows.now.inputs, sought)
     old = plan.affine.matrix(plan.weight.array.astype(np.float64))
     groups = len(old)
     scale = np.broadcast_to(form.channels(follows.scale), (groups, old.shape[2]))
@@ -77,7 +83,7 @@ def solved(plan: Plan, rows: Both, sought: Sought) -> Solved | str:
     matrix = np.stack([_divided(solution.weights, s) for solution, s in zip(found, scale, strict=True)])
     stored = plan.affine.stored(matrix)
     if np.count_nonzero(stored) >= np.count_nonzero(plan.weight.array):
-        return "all of its weights are needed"
+        return _ALL_NEEDED
     bias = _bias(plan, found, constant) if has_bias else None
     whole, error = np.linalg.norm(norms, axis=0)
     unused = (int(np.sum(~matrix.any(axis=2))), int(np.sum(~matrix.any(axis=1))))
@@ -166,6 +172,19 @@ class _Part:
         made = inputs @ solution.weights.astype(inputs.dtype)
         made = made if solution.bias is None else made + solution.bias.astype(inputs.dtype)
         return float(np.linalg.norm((made - self.problem.target) * (self.problem.kind == EQUAL)))
+
+
+def _looked_up(plan: Plan, form: Lookup, indices: Array, sought: Sought) -> Solved | str:
+    """A table; rows that the samples do not name count as if each of them were looked up once more."""
+    [table] = plan.affine.matrix(plan.weight.array)
+    counts = 1.0 + np.bincount(indices.reshape(-1).astype(np.int64), minlength=len(table))[: len(table)]
+    new = of_density(table, counts, sought.density) if sought.density else fewest(table, counts, sought.epsilon)
+    if np.count_nonzero(new) >= np.count_nonzero(table):
+        return _ALL_NEEDED
+    errors = np.linalg.norm(table.astype(np.float64) - new, axis=1), np.linalg.norm(table.astype(np.float64), axis=1)
+    error, whole = (float(np.sqrt(counts @ square**2)) for square in errors)
+    unused = (int(np.sum(~new.any(axis=1))), int(np.sum(~new.any(axis=0))))
+    return Solved(plan.affine.stored(new[None]), None, error / whole if whole > 0 else 0.0, 0.0, unused)
 
 
 def _z(inputs: Array, weights: Array, constant: Array, skips: Array | None, group: int) -> Array:

@@ -89,6 +89,8 @@ def _bias(follows: Following, known: Mapping[str, Weight]) -> Bias | None:
 
 def _is_last(graph: Graph, value: str) -> bool:
     """Whether a value is an output of the model, or only a step away from one."""
+    if not value:
+        return False
     outputs = {info.name for info in graph.outputs}
     users = [graph.operator(use.operator) for use in graph.uses(value)]
     return value in outputs or (bool(users) and all(set(user.outputs) <= outputs for user in users))

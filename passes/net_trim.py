@@ -18,6 +18,7 @@ from graphshrink.ir.weight import Weight, weights
 from graphshrink.passes._net_trim_layer import Solved, Sought, solved
 from graphshrink.passes._net_trim_plan import Plan, plan
 from graphshrink.passes._net_trim_rows import collected, wanted
+from graphshrink.passes._net_trim_states import named_states
 from graphshrink.passing.base import Changed, Context, Layer, Pass, PassResult, Skipped
 from graphshrink.solvers.net_trim import Solver
 
@@ -112,8 +113,9 @@ def _run(settings: NetTrim, graph: Graph, context: Context) -> PassResult:
     if calibration is None or calibration.random:
         result.layers |= {layer.weight.label: Skipped(_NO_SAMPLES) for layer in layers}
         return result
-    planned = _planned(graph, layers, context, result)
-    _Run(settings, graph, context, calibration, result).solve(planned)
+    with named_states(graph):
+        planned = _planned(graph, layers, context, result)
+        _Run(settings, graph, context, calibration, result).solve(planned)
     return result
 
 
@@ -159,7 +161,11 @@ class _Run:
             for place, (layer, settings) in enumerate(planned):
                 self.context.progress(NetTrim.name, place, len(planned))
                 started = time.perf_counter()
-                rows = collected(layer, sequential.rows(*wanted(layer, self.context.seed), settings.samples))
+                sampled = sequential.rows(*wanted(layer, self.context.seed), settings.samples)
+                if not sampled:
+                    self.result.layers[layer.weight.label] = Skipped("it gets no rows from the samples")
+                    continue
+                rows = collected(layer, sampled)
                 answer = solved(layer, rows, self._sought(settings, place + 1, len(planned)))
                 if isinstance(answer, str):
                     self.result.layers[layer.weight.label] = Skipped(answer)

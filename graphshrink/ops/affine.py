@@ -19,8 +19,10 @@ from graphshrink.ir.tensor import FLOATING
 from graphshrink.ir.types import Array
 from graphshrink.ir.weight import Weight, WeightUse
 from graphshrink.ops.form import Form
+from graphshrink.ops.lookup import Lookup
 from graphshrink.ops.moving import Moved, moved
 from graphshrink.ops.products import Product
+from graphshrink.ops.states import Contribution
 from graphshrink.ops.unfolding import Unfolding
 
 PLACES: Final = 10
@@ -41,7 +43,7 @@ class Affine:
     Attributes:
         use: where.
         input: name of the value that is multiplied.
-        output: name of the result.
+        output: name of the result; empty where it is no value of the graph, but lies within the operator.
         form: rows, targets, and the matrix of the weight as the operator sees it.
         added: what the operator adds by itself.
         way: from the stored tensor to what the operator sees.
@@ -76,15 +78,18 @@ def affine(weight: Weight, use: WeightUse) -> Affine | str:
     way = moved(weight, use)
     if isinstance(way, str):
         return way
-    data = 1 - use.index
-    if use.index > 1 or len(operator.inputs) <= data or not operator.inputs[data] or not operator.outputs:
-        return f"input {use.index} of {operator.op_type} is no weight matrix"
-    if operator.inputs[0] == operator.inputs[1]:
-        return "it is multiplied with itself"
     form = form_of(operator, use.index, way.seen)
     if isinstance(form, str):
         return form
-    return Affine(use, operator.inputs[data], operator.outputs[0], form, _added(operator), way)
+    if isinstance(form, Contribution):
+        data = operator.outputs[0] if form.of_states else operator.inputs[0]
+        return Affine(use, data, "", form, None, way) if data else "the states that it is multiplied with have no name"
+    data = operator.inputs[1 - use.index]
+    if isinstance(form, Lookup):
+        return Affine(use, data, "", form, None, way)
+    if data == operator.inputs[use.index]:
+        return "it is multiplied with itself"
+    return Affine(use, data, operator.outputs[0], form, _added(operator), way)
 
 
 def places(form: Form, shape: tuple[int, ...], first: int, seed: int, most: int = PLACES) -> Array:
@@ -110,6 +115,8 @@ def places(form: Form, shape: tuple[int, ...], first: int, seed: int, most: int 
 
 
 def _product(operator: Operator, index: int, seen: tuple[int, ...]) -> Form | str:
+    if index > 1:
+        return f"input {index} of {operator.op_type} is no weight matrix"
     if len(seen) < 2:
         return f"a vector as input {index} of {operator.op_type}"
     if 1 in seen[:-2] and math.prod(seen[:-2]) > 1:
@@ -119,8 +126,8 @@ def _product(operator: Operator, index: int, seen: tuple[int, ...]) -> Form | st
 
 
 def _gemm(operator: Operator, index: int, seen: tuple[int, ...]) -> Form | str:
-    if len(seen) != 2:
-        return "no matrix in Gemm"
+    if index > 1 or len(seen) != 2:
+        return f"input {index} of Gemm of rank {len(seen)} is no weight matrix"
     turned = operator.integer("transA", 0) != 0, operator.integer("transB", 0) != 0
     left = index == 0
     return Product(
@@ -161,11 +168,37 @@ def _convolution(operator: Operator, index: int, seen: tuple[int, ...]) -> Form 
     )
 
 
+def _lookup(operator: Operator, index: int, seen: tuple[int, ...]) -> Form | str:
+    axis = operator.integer("axis", 0)
+    if index != 0 or len(seen) < 2 or axis not in (0, -len(seen)):
+        return f"input {index} of Gather along axis {axis} is no table of rows"
+    return Lookup(seen)
+
+
+_REVERSE: Final[Mapping[object, tuple[bool, ...]]] = {
+    b"forward": (False,),
+    b"reverse": (True,),
+    b"bidirectional": (False, True),
+}
+
+
+def _recurrent(operator: Operator, index: int, seen: tuple[int, ...]) -> Form | str:
+    direction = operator.attributes.get("direction")
+    reverse = _REVERSE.get(b"forward" if direction is None else direction.value)
+    if index not in (1, 2) or len(seen) != 3 or reverse is None or len(reverse) != seen[0]:
+        return f"input {index} of {operator.op_type} of rank {len(seen)} is no weight matrix"
+    return Contribution(seen, index == 2, operator.integer("layout", 0) != 0, reverse)
+
+
 _FORMS: Final[Mapping[str, Callable[[Operator, int, tuple[int, ...]], Form | str]]] = {
     "Conv": _convolution,
     "ConvTranspose": _convolution,
+    "GRU": _recurrent,
+    "Gather": _lookup,
     "Gemm": _gemm,
+    "LSTM": _recurrent,
     "MatMul": _product,
+    "RNN": _recurrent,
 }
 
 

@@ -67,6 +67,8 @@ def following(graph: Graph, layer: Affine) -> Following:
     form = layer.form
     one = np.ones(form.width)
     found = Following(layer.output, one)
+    if not layer.output:  # what becomes of it within its operator is not followed
+        return found
     if layer.added is not None:
         found = found.plus(graph, form, layer.added.name, one * layer.added.factor)
     while True:

@@ -185,7 +185,10 @@ def test_behind_operators_that_only_move() -> None:
     [
         ([helper.make_node("Mul", ["x", "w"], ["y"])], "Mul is no product of its input and a weight"),
         ([helper.make_node("MatMul", ["w", "w"], ["y"])], "it is multiplied with itself"),
-        ([helper.make_node("Gather", ["w", "x"], ["y"])], "Gather is no product of its input and a weight"),
+        (
+            [helper.make_node("Gather", ["w", "x"], ["y"], axis=1)],
+            "input 0 of Gather along axis 1 is no table of rows",
+        ),
         (
             [helper.make_node("Concat", ["w", "w"], ["v"], axis=0), helper.make_node("MatMul", ["x", "v"], ["y"])],
             "behind Concat, which takes it apart",
@@ -210,3 +213,36 @@ def test_places_depend_on_the_number_of_the_sample_alone() -> None:
     np.testing.assert_array_equal(whole, np.concatenate(parts))
     assert len({tuple(row) for row in whole}) == 5
     assert all(len(set(row)) == 10 and min(row) >= 0 and max(row) < 49 for row in whole.tolist())
+
+
+# ---- recurrent layers
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+def test_gates_of_recurrent_layers(direction: str) -> None:
+    """An RNN without activation gives its gates: what inputs contribute, and what states do."""
+    directions = 2 if direction == "bidirectional" else 1
+    constants = {"W": normal(directions, 5, 4), "R": 0.4 * normal(directions, 5, 5, seed=1)}
+    given = {"activations": ["Affine"] * directions, "activation_alpha": [1.0] * directions}
+    rnn = helper.make_node("RNN", ["x", "W", "R"], ["states"], hidden_size=5, direction=direction, **given)
+    model = model_of([rnn], constants, {"x": [6, 3, 4]}, {"states": [6, directions, 3, 5]}, opset=13)
+    x = normal(6, 3, 4, seed=2)
+    states = run(model, {"x": x}, optimised=False)["states"]
+    by_name = {weight.name: weight for weight in weights(load(model))}
+    found = {name: affine(by_name[name], by_name[name].uses[0]) for name in constants}
+    inputs, recurrence = found["W"], found["R"]
+    assert isinstance(inputs, Affine) and isinstance(recurrence, Affine)
+    assert (inputs.input, recurrence.input) == ("x", "states")
+    assert inputs.form.places(x.shape) == (3, 6)
+    assert recurrence.form.places(states.shape) == (3, 5)
+    at = np.broadcast_to(np.array([0, 1, 2, 3, 4]), (3, 5))
+    gates = np.transpose(states, (2, 0, 1, 3)).reshape(3, 6, -1)
+    for group, backwards in enumerate([False, True] if directions == 2 else [direction == "reverse"]):
+        # A step is made from the state before it, which is the next one in time for a direction that runs backwards.
+        now = at if backwards else at + 1
+        made = inputs.form.rows(x, now) @ inputs.matrix(constants["W"])
+        made = made + recurrence.form.rows(states, at) @ recurrence.matrix(constants["R"])
+        np.testing.assert_allclose(made[group], inputs.form.targets(gates, now)[group], rtol=1e-4, atol=1e-5)
+    for name, layer in found.items():
+        assert isinstance(layer, Affine)
+        np.testing.assert_array_equal(layer.stored(layer.matrix(constants[name])), constants[name])
