@@ -16,7 +16,8 @@ from graphshrink.ir.tensor import FilledData
 from graphshrink.ir.types import Array
 from graphshrink.ir.weight import Weight, weights
 from graphshrink.ops.lookup import Lookup
-from graphshrink.passes._net_trim_layer import Solved, Sought, solved
+from graphshrink.passes._net_trim_layer import Solved, solved
+from graphshrink.passes._net_trim_part import Sought
 from graphshrink.passes._net_trim_plan import Plan, plan
 from graphshrink.passes._net_trim_rows import Both, collected, enough, wanted
 from graphshrink.passes._net_trim_states import named_states
@@ -200,14 +201,16 @@ class _Run:
         weight = layer.weight
         new = answer.stored.astype(weight.tensor.array.dtype)
         seconds = time.perf_counter() - started
-        self.result.layers[weight.label] = Changed(_detail(new, answer) + remark, _difference(weight.array, new), seconds)
+        self.result.layers[weight.label] = Changed(
+            _detail(new, answer) + remark, _difference(weight.array, new), seconds
+        )
         edit.set_constant(weight.graph, weight.name, weight.tensor.with_array(new))
         if answer.bias is None or layer.bias is None:
             return
         bias = layer.bias.weight
         moved = answer.bias.astype(bias.tensor.array.dtype)
-        error = _difference(bias.array, moved)
-        self.result.layers[bias.label] = Changed(f"bias of {weight.label}", error, part_of=weight.label)
+        moved_by = _difference(bias.array, moved)
+        self.result.layers[bias.label] = Changed(f"bias of {weight.label}", moved_by, part_of=weight.label)
         edit.set_constant(bias.graph, bias.name, bias.tensor.with_array(moved))
 
 
