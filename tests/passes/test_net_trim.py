@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
 from onnx import TensorProto, helper, numpy_helper
 
 from graphshrink.calibration.engine import Calibration
@@ -23,6 +24,7 @@ from graphshrink.passes.net_trim import NetTrim
 from graphshrink.passing.base import Changed, Context, PassResult, Selection, Skipped
 from tests.models import model_of, normal
 from tests.runners import run_all
+from tests.strategies import WIDTH, models
 
 node = helper.make_node
 
@@ -340,6 +342,17 @@ def test_inputs_that_say_little_do_no_harm(x: Array, runtime: Runtime) -> None:
     model = perceptron()
     graph, _ = trimmed(model, NetTrim("0.1"), runtime, samples(x))
     assert error(graph, model, samples(x)) < 0.2
+
+
+@settings(max_examples=15)
+@given(models(runnable=True))
+def test_random_models(runtime: Runtime, model: onnx.ModelProto) -> None:
+    """Bodies, functions, tied and transposed weights, constants of other types: a reason for each that stays."""
+    feeds = samples(normal(12, WIDTH), flag=np.array(True))
+    graph, result = trimmed(model, NetTrim(density=0.5), runtime, feeds)
+    assert all(outcome.detail for outcome in changed(result).values())
+    assert all(reasons(result).values())
+    assert all(np.isfinite(found["y"]).all() for found in run_all(emit(graph), feeds[:2], optimised=True))
 
 
 # ---- options
