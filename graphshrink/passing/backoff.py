@@ -23,6 +23,7 @@ _PROBES: Final = 8  # samples to measure one layer's harm on
 _MARGIN: Final = 0.9  # aim below the bound, as the sum is an estimate
 _TIGHTER: Final = 1 / 2  # of the squared error, when the user's metric asks for less
 _MILDER_SHARE: Final = 1 / 4  # of the squared error is left, as after one more bit; corrected by what is measured
+_COMPENSATED: Final = 2.0  # times the measured squared error: a larger sum is no accident of few samples
 _FLOOR: Final = 1e-3  # of the bound: the least harm that a layer is credited with, since a few samples may not show it
 
 Attempt = Callable[[Context], tuple[Graph, PassResult]]
@@ -59,6 +60,7 @@ def back_off(
     target = _target(math.inf if judge.bound is None else (_MARGIN * judge.bound) ** 2, measured, judge)
     floor = _FLOOR**2 * (target if math.isfinite(target) else 0.0)
     harm = _harm(before, found.after, found.result.units, context, judge.probing(_PROBES), floor)
+    _share_out(harm, found.measured.error)
     milder: dict[str, Pass | None] = {
         weight.label: context.settings(step, weight) for weight in weights(before) if weight.label in harm
     }
@@ -105,6 +107,17 @@ def _harm(
         except JudgeError:
             harm[label] = math.inf
     return harm
+
+
+def _share_out(harm: dict[str, float], error: float) -> None:
+    """Scale the estimates down to an error that is far less than their sum.
+
+    Layers that make up for those before them do more harm alone than together.
+    """
+    predicted = sum(harm.values())
+    if math.isfinite(predicted) and math.isfinite(error) and predicted > _COMPENSATED * error**2:
+        for label in harm:
+            harm[label] *= error**2 / predicted
 
 
 def _soften(harm: dict[str, float], milder: dict[str, Pass | None], target: float) -> None:

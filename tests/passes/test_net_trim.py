@@ -387,8 +387,8 @@ def test_options_that_make_no_sense(options: Mapping[str, Any]) -> None:
 
 
 def test_gentler_settings_end() -> None:
-    for settings in (NetTrim(), NetTrim("0.1"), NetTrim(density=0.1)):
-        steps: list[NetTrim] = [settings]
+    for first in (NetTrim(), NetTrim("0.1"), NetTrim(density=0.1)):
+        steps: list[NetTrim] = [first]
         while (softer := steps[-1].gentler()) is not None:
             steps.append(softer)
         assert 4 < len(steps) < 12

@@ -322,3 +322,26 @@ def test_what_is_changed_together_is_measured_and_softened_together(original: Or
     assert record.result.units == {"W1": ["W1", "W2"]}
     assert record.result.layers["W1"] == Changed("by 0.02", 1.0)
     np.testing.assert_allclose(arrays(after)["W1"], 2 * normal(32, 64), rtol=1e-6)
+
+
+@dataclass(frozen=True)
+class Compensate(Scale):
+    """Double the first layer and make up for it in the second, each as a layer by itself, up to an amount."""
+
+    name: ClassVar[str] = "compensate"
+
+    def run(self, graph: Graph, context: Context) -> PassResult:
+        found = {weight.name: weight for weight in weights(graph)}
+        amounts = [own.amount for name in ("W1", "W2") if (own := context.settings(self, found[name])) is not None]
+        if len(amounts) < 2:
+            return PassResult({"W1": Skipped("no"), "W2": Skipped("no")})
+        for name, factor, amount in zip(("W1", "W2"), (2.0, 0.5), amounts, strict=True):
+            tensor = found[name].tensor
+            edit.set_constant(graph, name, tensor.with_array((tensor.array * factor * (1 + amount)).astype(np.float32)))
+        return PassResult({"W1": Changed("doubled", 1.0), "W2": Changed("halved", 0.5)})
+
+
+def test_layers_that_make_up_for_each_other_are_not_softened_for_what_they_do_alone(original: Original) -> None:
+    _, (record,) = run_passes(load(original.path), [Compensate(0.05)], Context(), judge_of(original, 0.05))
+    assert record.backed_off and record.rolled_back is None
+    assert record.error is not None and record.error > 0.012
