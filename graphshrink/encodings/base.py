@@ -185,6 +185,11 @@ class Builder:
         self.operators.append(Operator(name, tuple(inputs), results, domain=FUNCTIONS))
         return results
 
+    def take_back(self, value: str) -> None:
+        """Drop the operator added last, if it computes this value alone; nothing may use it."""
+        if self.operators[-1].outputs == (value,):
+            del self.operators[-1]
+
     def _function(self, name: str, body: Body, inputs: int) -> Function:
         literals = self.opset >= _LITERALS_SINCE
         inner = Builder(_letters(), self.opset, constants_inline=True, functions=self.functions, literals=literals)
@@ -238,11 +243,11 @@ class Builder:
         self.operators.append(Operator("Split", (value,), names, attributes_of(axis=axis, **said)))
         return names
 
-    def sum(self, value: str, axis: int) -> str:
-        """Sums along an axis, which stays with length one."""
+    def sum_last(self, value: str) -> str:
+        """Sums along the last axis, which stays with length one."""
         if self.opset < 13:
-            return self.op("ReduceSum", value, axes=(axis,))
-        return self.op("ReduceSum", value, self.shared_constant(np.array([axis], np.int64)))
+            return self.op("ReduceSum", value, axes=(-1,))
+        return self.op("ReduceSum", value, self.vector(-1))
 
     def filled(self, shape: str, value: int) -> str:
         """An int32 tensor of one value."""

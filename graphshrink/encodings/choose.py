@@ -16,7 +16,7 @@ from graphshrink.encodings.grouped import Grouped
 from graphshrink.encodings.half import Half, HalfBfloat16
 from graphshrink.encodings.huffman import Huffman
 from graphshrink.encodings.quantised import quantise
-from graphshrink.encodings.size import function_bytes, tensor_bytes, total_bytes
+from graphshrink.encodings.size import function_bytes, operator_bytes, tensor_bytes, total_bytes
 from graphshrink.encodings.sparse import Sparse
 from graphshrink.errors import UsageError
 from graphshrink.ir.graph import Function
@@ -110,6 +110,12 @@ def encoded_bytes(encoded: Encoded, opset: int, output: str = "gs00000") -> int:
     return own_bytes(builder)
 
 
+def plain_bytes(weight: Weight) -> int:
+    """Bytes of a weight in the file as it is: an initializer, or a Constant operator."""
+    home = weight.graph.producer(weight.name)
+    return tensor_bytes(weight.tensor) if home is None else operator_bytes(weight.graph.operator(home))
+
+
 def own_bytes(builder: Builder, tensors_from: int = 0, operators_from: int = 0) -> int:
     """Bytes of what a builder has collected, without tables that other weights can share and functions."""
     tensors = [t for t in builder.tensors[tensors_from:] if t.name not in builder.shared]
@@ -174,7 +180,7 @@ class Chooser:
 
     def _plans(self, weight: Weight, weights: int) -> list[Plan]:
         plans: list[Plan] = []
-        plain = tensor_bytes(weight.tensor)
+        plain = plain_bytes(weight)
         fused = quantise(weight, self.builder.opset) if self.storage.policy == "quantised" else None
         storage = replace(self.storage, policy="fast") if self._wants_constants(weight) else self.storage
         forms = candidates(weight.array, storage, self.builder.opset) if fused is None else [fused]
@@ -197,7 +203,7 @@ class Chooser:
         trial = self._trial(weights)
         plan = Plan(weight, encoded, 0)
         plan.emit(trial)
-        return replace(plan, saves=tensor_bytes(weight.tensor) - own_bytes(trial))
+        return replace(plan, saves=plain_bytes(weight) - own_bytes(trial))
 
     def _drop_groups(self, weights: int) -> None:
         """Give up the tables and functions that cost more than the weights which use them gain over their next best."""
@@ -264,7 +270,7 @@ class Chooser:
         trial = self._trial(weights)
         for plan in plans:
             plan.emit(trial)
-        return all_bytes(trial) < sum(tensor_bytes(plan.weight.tensor) for plan in plans)
+        return all_bytes(trial) < sum(plain_bytes(plan.weight) for plan in plans)
 
     def _trial(self, weights: int) -> Builder:
         """An empty builder that gives names no shorter than the given one will for that many weights."""

@@ -16,8 +16,7 @@ from typing import ClassVar, Final
 import numpy as np
 
 from graphshrink.encodings.base import Builder
-from graphshrink.encodings.choose import MOST_GROWTH, Chooser, Plan, movable
-from graphshrink.encodings.size import tensor_bytes
+from graphshrink.encodings.choose import MOST_GROWTH, Chooser, Plan, movable, plain_bytes
 from graphshrink.ir.tensor import FilledData
 from graphshrink.ir.types import Array
 from graphshrink.ir.weight import Weight
@@ -92,7 +91,7 @@ def _can_be_referred_to(head: Weight, own: Plan | None, builder: Builder) -> boo
 
 def _may_grow(head: Weight, own: Plan | None, count: int) -> bool:
     """Whether so many tensors may come of what one is stored in; beyond that a reader would take them for a bomb."""
-    size = tensor_bytes(head.tensor) - (0 if own is None else own.saves)
+    size = plain_bytes(head) - (0 if own is None else own.saves)
     return count * head.tensor.nbytes <= MOST_GROWTH * size
 
 

@@ -370,3 +370,17 @@ def test_damage_where_constants_are_operators(ir_version: int) -> None:
     assert ("Constant" in {node.op_type for node in small.graph.node}) == (ir_version < 4)
     [weight] = weights(load(small))
     np.testing.assert_array_equal(weight.array, few(80, 71))
+
+
+@pytest.mark.parametrize("ir_version", [3, 8])
+def test_a_constant_operator_is_weighed_as_one(ir_version: int) -> None:
+    array = few(20, 30, entries=200).astype(np.float16).astype(np.float32)
+    nodes = [
+        helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(array)),
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+    ]
+    model = model_of(nodes, {}, {"x": [1, 20]}, {"y": [1, 30]}, ir_version=ir_version)
+    graph = load(model)
+    (stored,) = encode_graph(graph, weights(graph), Storage())
+    assert stored.encoding == "half"
+    assert abs(stored.plain_bytes - stored.stored_bytes - (model.ByteSize() - emit(graph).ByteSize())) <= 2
