@@ -149,6 +149,13 @@ class Builder:
         self.shared.update((constant, table))
         return table
 
+    def shared_op(self, op_type: str, *inputs: str, **attributes: int | tuple[int, ...]) -> str:
+        """An operator on what several weights can use, which they can use as well."""
+        key = (op_type, inputs, tuple(sorted(attributes.items())))
+        name = self._once(key, lambda: self.op(op_type, *inputs, output=None, mark=None, **attributes))
+        self.shared.update((*inputs, name))
+        return name
+
     def _once(self, key: tuple[object, ...], make: Callable[[], str]) -> str:
         if key not in self._known:
             self._known[key] = make()

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias, get_args
 
 from graphshrink.encodings.base import Builder, Encoded, Encoding, FreshNames
-from graphshrink.encodings.codebook import Codebook
+from graphshrink.encodings.codebook import Codebook, CodebookEncoded
 from graphshrink.encodings.evaluate import cost_of_decoding
 from graphshrink.encodings.grid import Grid
 from graphshrink.encodings.grouped import Grouped
 from graphshrink.encodings.half import Half, HalfBfloat16
 from graphshrink.encodings.huffman import Huffman
+from graphshrink.encodings.pairs import Pairs, PairsEncoded
 from graphshrink.encodings.quantised import quantise
 from graphshrink.encodings.size import function_bytes, operator_bytes, tensor_bytes, total_bytes
 from graphshrink.encodings.sparse import Sparse
@@ -26,7 +27,7 @@ from graphshrink.ir.weight import Weight
 
 Policy: TypeAlias = Literal["plain", "fast", "small", "quantised"]
 
-_FAST: Final[tuple[Encoding, ...]] = (Codebook(), Grid(), Half(), HalfBfloat16())
+_FAST: Final[tuple[Encoding, ...]] = (Pairs(), Codebook(), Grid(), Half(), HalfBfloat16())
 
 ENCODINGS: Final[tuple[Encoding, ...]] = (*_FAST, Huffman(), Grouped(), Sparse())
 """Every way to store a weight by itself other than plain; quantised depends on its use, shared on other weights."""
@@ -89,8 +90,15 @@ def candidates(array: Array, storage: Storage, opset: int) -> list[Encoded]:
     """The encoded forms of a tensor, whatever they save."""
     if not movable(ELEM_TYPES.get(array.dtype, T.UNDEFINED), opset):
         return []
-    found = (encoding.encode(array) for encoding in storage.encodings if opset >= encoding.min_opset)
-    return [encoded for encoded in found if encoded is not None]
+    forms = (encoding.encode(array) for encoding in storage.encodings if opset >= encoding.min_opset)
+    found = [encoded for encoded in forms if encoded is not None]
+    paired = any(isinstance(encoded, PairsEncoded) for encoded in found)
+    return [encoded for encoded in found if not (paired and _is_slower(encoded))]
+
+
+def _is_slower(encoded: Encoded) -> bool:
+    """Whether pairs take as many bits a weight and half the time."""
+    return isinstance(encoded, CodebookEncoded) and len(encoded.entries) == 1
 
 
 def best_encoding(array: Array, policy: Policy, opset: int, extra: Sequence[Encoding] = ()) -> Encoded | None:
