@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import onnx
 
+from graphshrink.calibration.engine import DEFAULT_MEMORY, Calibration
 from graphshrink.calibration.sources import split
 from graphshrink.compiler.memory import affordable_jobs, bounded_memory
 from graphshrink.compiler.options import Options
@@ -77,6 +78,7 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
             progress=report,
             seed=options.request.seed,
             jobs=affordable_jobs(graph, options.jobs, options.max_memory),
+            calibration=None if judge is None else _calibration(judge, options),
         )
         shrunk, records = _run_passes(graph, options, context, judge, timeline)
         report("encoding", 0, 1)
@@ -148,6 +150,13 @@ def _judge(graph: Graph, original: Original, options: Options) -> Judge | None:
     bound, metric = options.request.bound(options.max_error), options.metric
     scores = None if metric is None else Scores(metric, metric.score(original.runtime, original.path))
     return Judge(original, fit, held_out, bound, options.request.random, samples.description, scores)
+
+
+def _calibration(judge: Judge, options: Options) -> Calibration:
+    """What passes fit to."""
+    memory = DEFAULT_MEMORY if options.max_memory is None else options.max_memory
+    seed = options.request.seed
+    return Calibration(judge.fit, judge.original.runtime, memory=memory, seed=seed, random=judge.random)
 
 
 def _run_passes(

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, NamedTuple, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, Self, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from graphshrink.ir.graph import Graph
 from graphshrink.ir.weight import Weight, weights
 from graphshrink.ops import why_not_a_weight
 from graphshrink.passing.rules import LayerRule, settings_for
+
+if TYPE_CHECKING:  # it runs models, which naming passes need not wait for
+    from graphshrink.calibration.engine import Calibration
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
@@ -144,6 +147,7 @@ class Context:
         progress: to be told how far the work is.
         seed: of every random choice.
         jobs: how much may run at once.
+        calibration: activations on sample inputs; None where no model may be run (--no-verify).
     """
 
     storage: Storage = field(default_factory=Storage)
@@ -153,6 +157,7 @@ class Context:
     progress: Progress = lambda stage, done, total: None
     seed: int = 0
     jobs: int = 1
+    calibration: "Calibration | None" = None
 
     @property
     def policy(self) -> Policy:
