@@ -79,6 +79,7 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
             seed=options.request.seed,
             jobs=affordable_jobs(graph, options.jobs, options.max_memory),
             calibration=None if judge is None else _calibration(judge, options),
+            max_error=None if judge is None else judge.bound,
         )
         shrunk, records = _run_passes(graph, options, context, judge, timeline)
         report("encoding", 0, 1)

@@ -43,11 +43,13 @@ class Changed:
         detail: what was done, in a few words.
         weight_error: ||W' - W|| / ||W||, Frobenius norms.
         seconds: time spent on this layer, where a pass takes it.
+        part_of: label of the layer that it was changed together with, such as that of a bias; None for a layer itself.
     """
 
     detail: str
     weight_error: float
     seconds: float | None = field(default=None, compare=False)
+    part_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,15 @@ class PassResult:
     def changed(self) -> list[str]:
         """Labels of the layers that were changed."""
         return [label for label, outcome in self.layers.items() if isinstance(outcome, Changed)]
+
+    @property
+    def units(self) -> dict[str, list[str]]:
+        """Labels of what was changed together, by the label of the layer that settings are given to."""
+        units: dict[str, list[str]] = {}
+        for label, outcome in self.layers.items():
+            if isinstance(outcome, Changed):
+                units.setdefault(outcome.part_of or label, []).append(label)
+        return units
 
     @property
     def did_anything(self) -> bool:
@@ -148,6 +159,7 @@ class Context:
         seed: of every random choice.
         jobs: how much may run at once.
         calibration: activations on sample inputs; None where no model may be run (--no-verify).
+        max_error: the bound on the error of the model's outputs, to be divided up; None where there is none.
     """
 
     storage: Storage = field(default_factory=Storage)
@@ -158,6 +170,7 @@ class Context:
     seed: int = 0
     jobs: int = 1
     calibration: "Calibration | None" = None
+    max_error: float | None = None
 
     @property
     def policy(self) -> Policy:
