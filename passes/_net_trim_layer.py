@@ -5,6 +5,7 @@ U = scale * W, and the constant as a free bias, are solved for; then W = U / sca
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -13,6 +14,7 @@ from graphshrink.ir.types import Array
 from graphshrink.ops.lookup import Lookup
 from graphshrink.passes._net_trim_plan import Plan
 from graphshrink.passes._net_trim_rows import Both
+from graphshrink.passing.workers import Workers
 from graphshrink.solvers.net_trim import AT_LEAST, AT_MOST, EQUAL, Problem, Solution, Solver, solve, solve_density
 from graphshrink.solvers.net_trim_refit import refit
 from graphshrink.solvers.net_trim_table import fewest, of_density
@@ -62,8 +64,8 @@ class Solved:
     unused: tuple[int, int]
 
 
-def solved(plan: Plan, rows: Both, sought: Sought) -> Solved | str:
-    """Solve a layer; or say why it is left as it is."""
+def solved(plan: Plan, rows: Both, sought: Sought, workers: Workers) -> Solved | str:
+    """Solve a layer, its groups side by side; or say why it is left as it is."""
     form, follows = plan.affine.form, plan.following
     if isinstance(form, Lookup):
         return _looked_up(plan, form, rows.now.inputs, sought)
@@ -74,8 +76,7 @@ def solved(plan: Plan, rows: Both, sought: Sought) -> Solved | str:
     has_bias = plan.bias is not None and len(form.channels(plan.constant)) == groups
     parts = [_Part.of(plan, rows, old, scale, constant, group, has_bias) for group in range(groups)]
     found: list[Solution] = []
-    for part in parts:
-        solution = part.solved(sought, plan.is_last)
+    for solution in workers.compute(partial(_Part.solved, sought=sought, is_last=plan.is_last), parts):
         if isinstance(solution, str):
             return f"its program was not solved: {solution}"
         found.append(solution)

@@ -167,7 +167,8 @@ class _Run:
                     self.result.layers[layer.weight.label] = Skipped("it gets no rows from the samples")
                     continue
                 rows = collected(layer, sampled)
-                answer = solved(layer, self._enough(layer, rows), self._sought(settings, place + 1, len(planned)))
+                sought = self._sought(settings, place + 1, len(planned))
+                answer = solved(layer, self._enough(layer, rows), sought, self.context.workers)
                 if isinstance(answer, str):
                     self.result.layers[layer.weight.label] = Skipped(answer)
                 else:
@@ -200,7 +201,9 @@ class _Run:
         weight = layer.weight
         new = answer.stored.astype(weight.tensor.array.dtype)
         seconds = time.perf_counter() - started
-        self.result.layers[weight.label] = Changed(_detail(new, answer) + remark, _difference(weight.array, new), seconds)
+        self.result.layers[weight.label] = Changed(
+            _detail(new, answer) + remark, _difference(weight.array, new), seconds
+        )
         edit.set_constant(weight.graph, weight.name, weight.tensor.with_array(new))
         if answer.bias is None or layer.bias is None:
             return
