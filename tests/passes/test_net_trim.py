@@ -345,10 +345,19 @@ def test_inputs_that_say_little_do_no_harm(x: Array, runtime: Runtime) -> None:
 # ---- options
 
 
+def test_auto_splits_the_bound_on_the_outputs(runtime: Runtime) -> None:
+    errors = {
+        epsilon: error(trimmed(perceptron(), NetTrim(epsilon), runtime, SEEN, max_error=bound)[0], perceptron(), SEEN)
+        for epsilon, bound in (("auto", 0.2), ("auto/2", 0.2), ("0.0001", 0.2))
+    }
+    assert errors["0.0001"] < 0.02 < errors["auto/2"] < errors["auto"] < 0.2
+
+
 @pytest.mark.parametrize(
     "options",
     [
         {"epsilon": "none"},
+        {"epsilon": "auto/0"},
         {"epsilon": "0"},
         {"epsilon": "inf"},
         {"density": 1.5},
