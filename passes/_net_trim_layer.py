@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -11,6 +12,7 @@ from graphshrink.ops.lookup import Lookup
 from graphshrink.passes._net_trim_part import Found, Part, Sought
 from graphshrink.passes._net_trim_plan import Plan
 from graphshrink.passes._net_trim_rows import Both
+from graphshrink.passing.workers import Workers
 from graphshrink.solvers.net_trim_table import fewest, of_density
 
 _ALL_NEEDED: Final = "all of its weights are needed"
@@ -38,8 +40,8 @@ class Solved:
     unused: tuple[int, int]
 
 
-def solved(plan: Plan, rows: Both, sought: Sought) -> Solved | str:
-    """Solve a layer; or say why it is left as it is."""
+def solved(plan: Plan, rows: Both, sought: Sought, workers: Workers) -> Solved | str:
+    """Solve a layer, its groups side by side; or say why it is left as it is."""
     form, follows = plan.affine.form, plan.following
     if isinstance(form, Lookup):
         return _looked_up(plan, form, rows.now.inputs, sought)
@@ -49,7 +51,7 @@ def solved(plan: Plan, rows: Both, sought: Sought) -> Solved | str:
     constant = np.broadcast_to(form.channels(plan.constant), scale.shape)
     has_bias = plan.bias is not None and len(form.channels(plan.constant)) == groups
     parts = [Part.of(plan, rows, old, scale, constant, group, has_bias) for group in range(groups)]
-    found = _of_groups(parts, sought, plan.is_last)
+    found = _of_groups(parts, sought, plan.is_last, workers)
     if isinstance(found, str):
         return f"its program was not solved: {found}"
     norms = np.array([[part.norm, part.error(one)] for part, one in zip(parts, found, strict=True)])
@@ -63,25 +65,26 @@ def solved(plan: Plan, rows: Both, sought: Sought) -> Solved | str:
     return Solved(stored, bias, float(error / whole) if whole > 0 else 0.0, max(one.gap for one in found), unused)
 
 
-def _of_groups(parts: list[Part], sought: Sought, is_last: bool) -> list[Found] | str:
+def _of_groups(parts: list[Part], sought: Sought, is_last: bool, workers: Workers) -> list[Found] | str:
     """Every group by itself; those that are not solved stay as they are, unless it is all of them."""
     if sought.density is not None and len(parts) > 1:
-        sought = _by_epsilon(parts, sought, sought.density)
-    answers = [part.solved(sought, is_last) for part in parts]
+        sought = _by_epsilon(parts, sought, sought.density, workers)
+    answers = workers.compute(partial(Part.solved, sought=sought, is_last=is_last), parts)
     reasons = [answer for answer in answers if isinstance(answer, str)]
     if len(reasons) == len(answers):
         return reasons[0]
     return [part.unchanged if isinstance(one, str) else one for part, one in zip(parts, answers, strict=True)]
 
 
-def _by_epsilon(parts: list[Part], sought: Sought, density: float) -> Sought:
+def _by_epsilon(parts: list[Part], sought: Sought, density: float, workers: Workers) -> Sought:
     """One epsilon for all groups, by which some of them together get the density: groups differ in what they need."""
     some = parts[:: math.ceil(len(parts) / _TRIED)]
     size = sum(part.start.size for part in some)
     low, high = map(math.log, _RANGE)
     for _ in range(_HALVINGS):
         middle = replace(sought, density=None, epsilon=math.exp((low + high) / 2), gamma=0.0, kappa=1.0)
-        kept = sum(np.count_nonzero(part.sparsest(middle, False).weights) for part in some)
+        found = workers.compute(partial(Part.sparsest, sought=middle, is_last=False), some)
+        kept = sum(np.count_nonzero(one.weights) for one in found)
         low, high = ((low + high) / 2, high) if kept > density * size else (low, (low + high) / 2)
     return replace(sought, density=None, epsilon=math.exp(high), gamma=0.0, kappa=1.0)
 

@@ -179,7 +179,8 @@ class _Run:
                     self.result.layers[layer.weight.label] = Skipped("it gets no rows from the samples")
                     continue
                 rows = collected(layer, sampled)
-                answer = solved(layer, self._enough(layer, rows), self._sought(settings, place + 1, len(planned)))
+                sought = self._sought(settings, place + 1, len(planned))
+                answer = solved(layer, self._enough(layer, rows), sought, self.context.workers)
                 if isinstance(answer, str):
                     self.result.layers[layer.weight.label] = Skipped(answer)
                 else:

@@ -69,6 +69,8 @@ def tensors(dtype: np.dtype[Any]) -> Iterator[Array]:
         yield grouped(dtype, shape, axis, rng)
     for axis in (0, 1, 2):
         yield np.asarray(np.repeat(grouped(dtype, (6, 10, 90), axis, rng), 2, axis=axis))  # neighbours share theirs
+    for entries, shape in [(17, (4099,)), (32, (64, 64)), (33, (70, 241)), (64, (4, 3, 37, 37))]:  # as pairs
+        yield drawn(alphabet(dtype, entries, rng), shape, rng)
     for entries, shape in [(2, (2049,)), (3, (61, 67)), (17, (3, 29, 31)), (60, (5, 1000)), (256, (2, 2, 1009))]:
         values = alphabet(dtype, entries, rng)
         yield drawn(values, shape, rng)

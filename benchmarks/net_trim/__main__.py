@@ -2,11 +2,12 @@
 
 1. 50 small problems, random and cut from LeNet-300-100 on MNIST: distance of the objective to that of the full program
    in cvxpy (bar: 1e-3), and breach of the constraints (bar: 1e-4).
-2. LeNet-300-100's first layer with 10,000 samples: seconds beside the full program (bar: 100 x, from five neurons) and
-   beside plain ADMM with rho = 1 until it has the same objective within 1e-3 (bar: 3 x).
+2. LeNet-300-100's first layer with 10,000 samples: processor time beside the full program (bar: 100 x, from five
+   neurons) and beside plain ADMM with rho = 1 until it has the same objective within 1e-3 (bar: 3 x).
 3. A layer of 4096 x 4096 with 20,000 samples: peak memory (bar: 4 GiB) and seconds.
 
-Run it with OPENBLAS_NUM_THREADS=1 on a machine that others use too: all solvers then have one thread.
+Part 2 counts seconds of the processor, since its runs take minutes, too long to interleave; run it with
+OPENBLAS_NUM_THREADS=1, so that all solvers have one thread.
 Results are written after each part, so that a run that is broken off keeps what it has.
 """
 

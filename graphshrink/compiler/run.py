@@ -34,6 +34,7 @@ from graphshrink.passing.base import Context, Progress
 from graphshrink.passing.final import Verification, verify_written
 from graphshrink.passing.judge import Judge, Scores
 from graphshrink.passing.pipeline import PassRecord, missed, run_passes
+from graphshrink.passing.workers import workers
 from graphshrink.report.ledger import After, Facts, Model, build_report
 from graphshrink.verify import Original
 
@@ -68,7 +69,8 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
         progress(stage, done, total)
 
     runtime = options.limits.runtime(model_files(graph, path), options.providers)
-    with runtime, Original(runtime, path) as original:
+    jobs = affordable_jobs(graph, options.jobs, options.max_memory)
+    with workers(jobs, options.cluster) as crew, runtime, Original(runtime, path) as original:
         with timeline("running the original"):
             judge = _judge(graph, original, options)
         context = Context(
@@ -77,7 +79,8 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
             options.rules,
             progress=report,
             seed=options.request.seed,
-            jobs=affordable_jobs(graph, options.jobs, options.max_memory),
+            jobs=jobs,
+            workers=crew,
             calibration=None if judge is None else _calibration(judge, options),
             max_error=None if judge is None else judge.bound,
         )

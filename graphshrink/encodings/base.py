@@ -149,6 +149,13 @@ class Builder:
         self.shared.update((constant, table))
         return table
 
+    def shared_op(self, op_type: str, *inputs: str, **attributes: int | tuple[int, ...]) -> str:
+        """An operator on what several weights can use, which they can use as well."""
+        key = (op_type, inputs, tuple(sorted(attributes.items())))
+        name = self._once(key, lambda: self.op(op_type, *inputs, output=None, mark=None, **attributes))
+        self.shared.update((*inputs, name))
+        return name
+
     def _once(self, key: tuple[object, ...], make: Callable[[], str]) -> str:
         if key not in self._known:
             self._known[key] = make()
@@ -184,6 +191,11 @@ class Builder:
         results = tuple(next(self.names) for _ in range(outputs))
         self.operators.append(Operator(name, tuple(inputs), results, domain=FUNCTIONS))
         return results
+
+    def take_back(self, value: str) -> None:
+        """Drop the operator added last, if it computes this value alone; nothing may use it."""
+        if self.operators[-1].outputs == (value,):
+            del self.operators[-1]
 
     def _function(self, name: str, body: Body, inputs: int) -> Function:
         literals = self.opset >= _LITERALS_SINCE
@@ -238,11 +250,11 @@ class Builder:
         self.operators.append(Operator("Split", (value,), names, attributes_of(axis=axis, **said)))
         return names
 
-    def sum(self, value: str, axis: int) -> str:
-        """Sums along an axis, which stays with length one."""
+    def sum_last(self, value: str) -> str:
+        """Sums along the last axis, which stays with length one."""
         if self.opset < 13:
-            return self.op("ReduceSum", value, axes=(axis,))
-        return self.op("ReduceSum", value, self.shared_constant(np.array([axis], np.int64)))
+            return self.op("ReduceSum", value, axes=(-1,))
+        return self.op("ReduceSum", value, self.vector(-1))
 
     def filled(self, shape: str, value: int) -> str:
         """An int32 tensor of one value."""

@@ -9,14 +9,15 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias, get_args
 
 from graphshrink.encodings.base import Builder, Encoded, Encoding, FreshNames
-from graphshrink.encodings.codebook import Codebook
+from graphshrink.encodings.codebook import Codebook, CodebookEncoded
 from graphshrink.encodings.evaluate import cost_of_decoding
 from graphshrink.encodings.grid import Grid
 from graphshrink.encodings.grouped import Grouped
 from graphshrink.encodings.half import Half, HalfBfloat16
 from graphshrink.encodings.huffman import Huffman
+from graphshrink.encodings.pairs import Pairs, PairsEncoded
 from graphshrink.encodings.quantised import quantise
-from graphshrink.encodings.size import function_bytes, tensor_bytes, total_bytes
+from graphshrink.encodings.size import function_bytes, operator_bytes, tensor_bytes, total_bytes
 from graphshrink.encodings.sparse import Sparse
 from graphshrink.errors import UsageError
 from graphshrink.ir.graph import Function
@@ -26,7 +27,7 @@ from graphshrink.ir.weight import Weight
 
 Policy: TypeAlias = Literal["plain", "fast", "small", "quantised"]
 
-_FAST: Final[tuple[Encoding, ...]] = (Codebook(), Grid(), Half(), HalfBfloat16())
+_FAST: Final[tuple[Encoding, ...]] = (Pairs(), Codebook(), Grid(), Half(), HalfBfloat16())
 
 ENCODINGS: Final[tuple[Encoding, ...]] = (*_FAST, Huffman(), Grouped(), Sparse())
 """Every way to store a weight by itself other than plain; quantised depends on its use, shared on other weights."""
@@ -89,8 +90,15 @@ def candidates(array: Array, storage: Storage, opset: int) -> list[Encoded]:
     """The encoded forms of a tensor, whatever they save."""
     if not movable(ELEM_TYPES.get(array.dtype, T.UNDEFINED), opset):
         return []
-    found = (encoding.encode(array) for encoding in storage.encodings if opset >= encoding.min_opset)
-    return [encoded for encoded in found if encoded is not None]
+    forms = (encoding.encode(array) for encoding in storage.encodings if opset >= encoding.min_opset)
+    found = [encoded for encoded in forms if encoded is not None]
+    paired = any(isinstance(encoded, PairsEncoded) for encoded in found)
+    return [encoded for encoded in found if not (paired and _is_slower(encoded))]
+
+
+def _is_slower(encoded: Encoded) -> bool:
+    """Whether pairs take as many bits a weight and half the time."""
+    return isinstance(encoded, CodebookEncoded) and len(encoded.entries) == 1
 
 
 def best_encoding(array: Array, policy: Policy, opset: int, extra: Sequence[Encoding] = ()) -> Encoded | None:
@@ -108,6 +116,14 @@ def encoded_bytes(encoded: Encoded, opset: int, output: str = "gs00000") -> int:
     builder = Builder(FreshNames(number=100), opset, functions={})
     encoded.emit(builder, output)
     return own_bytes(builder)
+
+
+def plain_bytes(weight: Weight, builder: Builder) -> int:
+    """Bytes that a weight takes plainly, as an initializer wherever it is read as one the next time."""
+    home = weight.graph.producer(weight.name)
+    if home is None or not builder.constants_inline:
+        return tensor_bytes(weight.tensor)
+    return operator_bytes(replace(weight.graph.operator(home), name=None))
 
 
 def own_bytes(builder: Builder, tensors_from: int = 0, operators_from: int = 0) -> int:
@@ -174,7 +190,7 @@ class Chooser:
 
     def _plans(self, weight: Weight, weights: int) -> list[Plan]:
         plans: list[Plan] = []
-        plain = tensor_bytes(weight.tensor)
+        plain = plain_bytes(weight, self.builder)
         fused = quantise(weight, self.builder.opset) if self.storage.policy == "quantised" else None
         storage = replace(self.storage, policy="fast") if self._wants_constants(weight) else self.storage
         forms = candidates(weight.array, storage, self.builder.opset) if fused is None else [fused]
@@ -197,7 +213,7 @@ class Chooser:
         trial = self._trial(weights)
         plan = Plan(weight, encoded, 0)
         plan.emit(trial)
-        return replace(plan, saves=tensor_bytes(weight.tensor) - own_bytes(trial))
+        return replace(plan, saves=plain_bytes(weight, trial) - own_bytes(trial))
 
     def _drop_groups(self, weights: int) -> None:
         """Give up the tables and functions that cost more than the weights which use them gain over their next best."""
@@ -264,7 +280,7 @@ class Chooser:
         trial = self._trial(weights)
         for plan in plans:
             plan.emit(trial)
-        return all_bytes(trial) < sum(tensor_bytes(plan.weight.tensor) for plan in plans)
+        return all_bytes(trial) < sum(plain_bytes(plan.weight, trial) for plan in plans)
 
     def _trial(self, weights: int) -> Builder:
         """An empty builder that gives names no shorter than the given one will for that many weights."""

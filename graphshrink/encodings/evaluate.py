@@ -101,6 +101,8 @@ class Evaluator:
             constant = _constant(operator)
             if constant is not None:
                 values.setdefault(operator.outputs[0], constant)
+                if depth and operator.outputs[0] in wanted:  # a function gives it out
+                    found[operator.outputs[0]] = constant
             elif operator.inputs and len(inputs) == len(operator.inputs):
                 self._running = self._running if depth else operator.outputs[0]
                 for name, array in zip(operator.outputs, self._compute(operator, inputs, depth) or (), strict=False):

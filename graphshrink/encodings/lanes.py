@@ -78,7 +78,7 @@ def _filled(lanes: int, width: int, written: NDArray[np.int64], code: PrefixCode
     return rows
 
 
-def from_lanes(lanes: Lanes, leaves: NDArray[np.uint8]) -> Numbers:
+def from_lanes(lanes: Lanes, leaves: NDArray[np.bool_]) -> Numbers:
     """The leaves that the codes lead to, those that stand for nothing included.
 
     Args:

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from graphshrink.encodings.base import FUNCTIONS, Builder, fresh_names
-from graphshrink.encodings.choose import Chooser, Plan, Storage, own_bytes
+from graphshrink.encodings.choose import Chooser, Plan, Storage, own_bytes, plain_bytes
 from graphshrink.encodings.shared import share
-from graphshrink.encodings.size import tensor_bytes
 from graphshrink.ir import edit
 from graphshrink.ir.graph import Function, Graph, constant_of
 from graphshrink.ir.tensor import Tensor
@@ -86,7 +85,7 @@ def _may_have_functions(graph: Graph) -> bool:
 
 def _stored(weight: Weight, plan: Plan | None, builder: Builder) -> Stored:
     """Follow a plan, or leave the weight as it is."""
-    plain = tensor_bytes(weight.tensor)
+    plain = plain_bytes(weight, builder)
     if plan is None:
         return Stored(weight.label, "plain", plain, plain, (weight.tensor,))
     size, parts = _replace(weight.graph, plan, builder)

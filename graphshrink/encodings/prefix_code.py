@@ -23,13 +23,13 @@ class PrefixCode(NamedTuple):
         order: (symbols,) the symbol that each leaf stands for.
         lengths: (symbols,) bits of each symbol's code.
         codes: (symbols,) each symbol's code, its first bit the highest of `lengths` bits.
-        leaves: (2 * (symbols - 1),) uint8, whether a child is a leaf; see above.
+        leaves: (2 * (symbols - 1),) bool, whether a child is a leaf; see above.
     """
 
     order: Ints
     lengths: Ints
     codes: Ints
-    leaves: NDArray[np.uint8]
+    leaves: NDArray[np.bool_]
 
 
 def prefix_code(counts: Ints, longest: int) -> PrefixCode:
@@ -41,7 +41,7 @@ def prefix_code(counts: Ints, longest: int) -> PrefixCode:
     """
     lengths = code_lengths(counts, longest)
     order = np.lexsort((np.arange(len(counts)), lengths))
-    codes, leaves = np.zeros(len(counts), np.int64), np.zeros(2 * len(counts) - 2, np.uint8)
+    codes, leaves = np.zeros(len(counts), np.int64), np.zeros(2 * len(counts) - 2, np.bool_)
     inner = [0]  # codes of the inner nodes of one depth
     depth = written = done = 0
     while inner:
@@ -51,7 +51,7 @@ def prefix_code(counts: Ints, longest: int) -> PrefixCode:
         # Inner nodes first: the leaves of a depth are its last children.
         inner, ended = children[: len(children) - ending], children[len(children) - ending :]
         codes[order[done : done + ending]] = ended
-        leaves[written + len(inner) : written + len(children)] = 1
+        leaves[written + len(inner) : written + len(children)] = True
         written += len(children)
         done += ending
     return PrefixCode(order, lengths, codes, leaves)

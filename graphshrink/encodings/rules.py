@@ -61,10 +61,6 @@ def _add(operator: Operator, inputs: list[Array]) -> Results | None:
     return (inputs[0] + inputs[1],)
 
 
-def _less(operator: Operator, inputs: list[Array]) -> Results | None:
-    return (np.less(*inputs),) if len(inputs) == 2 and {array.dtype for array in inputs} == {_INT32} else None
-
-
 def _where(operator: Operator, inputs: list[Array]) -> Results | None:
     if len(inputs) != 3 or [array.dtype for array in inputs] != [np.dtype(bool), _INT32, _INT32]:
         return None
@@ -76,6 +72,7 @@ _SHORT: Final = (DTYPES[T.FLOAT16], DTYPES[T.BFLOAT16])
 
 # What decode subgraphs cast to, and from which types.
 _CASTS: Final[Mapping[int, tuple[np.dtype[Any], ...]]] = {
+    T.BOOL: (_INT32,),
     T.INT32: (np.dtype(np.uint8), np.dtype(bool), _INT64),
     T.FLOAT16: _BYTES,
     T.FLOAT: (*_BYTES, *_SHORT),
@@ -113,10 +110,25 @@ def _cumsum(operator: Operator, inputs: list[Array]) -> Results | None:
     return (sums - inputs[0] if operator.integer("exclusive", 0) else sums,)
 
 
+def _expand(operator: Operator, inputs: list[Array]) -> Results | None:
+    if len(inputs) != 2 or inputs[0].dtype != _INT32 or not _indices(inputs[1]):
+        return None
+    wanted = np.broadcast_shapes(inputs[0].shape, tuple(map(int, inputs[1])))
+    return (np.ascontiguousarray(np.broadcast_to(inputs[0], wanted)),)
+
+
+def _flatten(operator: Operator, inputs: list[Array]) -> Results | None:
+    return None if operator.attributes or inputs[0].ndim < 1 else (inputs[0].reshape(len(inputs[0]), -1),)
+
+
 def _gather(operator: Operator, inputs: list[Array]) -> Results | None:
     if len(inputs) != 2 or inputs[1].dtype != _INT32:
         return None
     return (np.take(inputs[0], inputs[1], axis=operator.integer("axis", 0)),)
+
+
+def _not(operator: Operator, inputs: list[Array]) -> Results | None:
+    return (np.logical_not(inputs[0]),) if inputs[0].dtype == np.dtype(bool) else None
 
 
 def _reduce_sum(operator: Operator, inputs: list[Array]) -> Results | None:
@@ -150,6 +162,10 @@ def _scatter(operator: Operator, inputs: list[Array]) -> Results | None:
     else:
         return None
     return (result,)
+
+
+def _shape(operator: Operator, inputs: list[Array]) -> Results | None:
+    return None if operator.attributes else (np.array(inputs[0].shape, np.int64),)
 
 
 def _slice(operator: Operator, inputs: list[Array]) -> Results | None:
@@ -221,19 +237,31 @@ def _shaped(operator: Operator, inputs: list[Array]) -> int:
     return 8 * math.prod(map(int, inputs[0].reshape(-1)))
 
 
+def _expanded(operator: Operator, inputs: list[Array]) -> int:
+    shape: tuple[int, ...] = np.broadcast_shapes(inputs[0].shape, tuple(map(int, inputs[-1].reshape(-1))))
+    return 8 * math.prod(shape)
+
+
+def _rank(operator: Operator, inputs: list[Array]) -> int:
+    return 8 * inputs[0].ndim
+
+
 RULES: Final[Mapping[str, Rule]] = {
     "Add": Rule(_add, _broadcast),
     "Cast": Rule(_cast, _eight_bytes_each),
     "Concat": Rule(_concat, _all_of_them),
     "ConstantOfShape": Rule(_constant_of_shape, _shaped),
     "CumSum": Rule(_cumsum, _the_same),
+    "Expand": Rule(_expand, _expanded),
+    "Flatten": Rule(_flatten, _nothing),
     "Gather": Rule(_gather, _gathered),
-    "Less": Rule(_less, _broadcast),
     "DequantizeLinear": _single(dequantize_linear, _dequantized),
     "Mul": _single(_mul, _broadcast),
+    "Not": Rule(_not, _the_same),
     "ReduceSum": Rule(_reduce_sum, _the_same),
     "Reshape": Rule(_reshape, _nothing),
     "ScatterElements": Rule(_scatter, _the_same),
+    "Shape": Rule(_shape, _rank),
     "Slice": Rule(_slice, _nothing),
     "Split": Rule(_split, _nothing),
     "Sub": _single(_sub, _broadcast),

@@ -42,7 +42,7 @@ class Stream:
 
     n: int
     lanes: Lanes
-    leaves: NDArray[np.uint8]
+    leaves: NDArray[np.bool_]
     lengths: NDArray[np.uint8]
     texts: NDArray[np.uint8]
 

@@ -16,6 +16,7 @@ from graphshrink.ir.graph import Graph
 from graphshrink.ir.weight import Weight, weights
 from graphshrink.ops import why_not_a_weight
 from graphshrink.passing.rules import LayerRule, settings_for
+from graphshrink.passing.workers import Threads, Workers
 
 if TYPE_CHECKING:  # it runs models, which naming passes need not wait for
     from graphshrink.calibration.engine import Calibration
@@ -158,6 +159,7 @@ class Context:
         progress: to be told how far the work is.
         seed: of every random choice.
         jobs: how much may run at once.
+        workers: who does what is heavy and pickles.
         calibration: activations on sample inputs; None where no model may be run (--no-verify).
         max_error: the bound on the error of the model's outputs, to be divided up; None where there is none.
     """
@@ -169,6 +171,7 @@ class Context:
     progress: Progress = lambda stage, done, total: None
     seed: int = 0
     jobs: int = 1
+    workers: Workers = field(default_factory=Threads)
     calibration: "Calibration | None" = None
     max_error: float | None = None
 

@@ -37,6 +37,7 @@ NAMES = [encoding.name for encoding in ENCODINGS]
 
 # How many of the tensors each encoding takes, at the least.
 FEWEST: Final = {
+    "pairs": 5,
     "codebook": 60,
     "grid": 30,
     "half": 60,
