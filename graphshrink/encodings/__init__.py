@@ -7,6 +7,7 @@ from graphshrink.encodings.cost import Cost
 from graphshrink.encodings.entropy import entropy_bits
 from graphshrink.encodings.lift import Lifted, lift
 from graphshrink.encodings.place import Stored, encode_graph
+from graphshrink.encodings.spectral import stored_values
 
 __all__ = [
     "DECODE_BYTES",
@@ -27,5 +28,6 @@ __all__ = [
     "most_distinct",
     "policy_named",
     "stored_bytes",
+    "stored_values",
     "table_bytes",
 ]

@@ -19,9 +19,11 @@ from graphshrink.encodings.pairs import Pairs, PairsEncoded
 from graphshrink.encodings.quantised import quantise
 from graphshrink.encodings.size import function_bytes, operator_bytes, tensor_bytes, total_bytes
 from graphshrink.encodings.sparse import Sparse
+from graphshrink.encodings.spectral import SpectralEncoded
 from graphshrink.errors import UsageError
+from graphshrink.ir.basis import SpectralData
 from graphshrink.ir.graph import Function
-from graphshrink.ir.tensor import ELEM_TYPES, T
+from graphshrink.ir.tensor import ELEM_TYPES, T, Tensor
 from graphshrink.ir.types import Array
 from graphshrink.ir.weight import Weight
 
@@ -30,7 +32,8 @@ Policy: TypeAlias = Literal["plain", "fast", "small", "quantised"]
 _FAST: Final[tuple[Encoding, ...]] = (Pairs(), Codebook(), Grid(), Half(), HalfBfloat16())
 
 ENCODINGS: Final[tuple[Encoding, ...]] = (*_FAST, Huffman(), Grouped(), Sparse())
-"""Every way to store a weight by itself other than plain; quantised depends on its use, shared on other weights."""
+"""Every way to store a weight by itself other than plain; quantised depends on its use, shared on other weights,
+spectral on what a pass has declared."""
 
 # The encodings that each policy may use: `fast` those that cost little at load, `small` all, `quantised` those of
 # `fast` where a weight has no quantised form.
@@ -94,6 +97,15 @@ def candidates(array: Array, storage: Storage, opset: int) -> list[Encoded]:
     found = [encoded for encoded in forms if encoded is not None]
     paired = any(isinstance(encoded, PairsEncoded) for encoded in found)
     return [encoded for encoded in found if not (paired and _is_slower(encoded))]
+
+
+def forms_of(tensor: Tensor, storage: Storage, opset: int) -> list[Encoded]:
+    """The encoded forms of a tensor, and those of the coefficients that it is declared to be, whatever they save."""
+    found = candidates(tensor.array, storage, opset)
+    if not isinstance(tensor.data, SpectralData):
+        return found
+    inner = candidates(tensor.data.coefficients, storage, opset)
+    return [*found, *(SpectralEncoded(tensor.dims, form, tensor.data) for form in inner)]
 
 
 def _is_slower(encoded: Encoded) -> bool:
@@ -191,7 +203,7 @@ class Chooser:
         plain = plain_bytes(weight)
         fused = quantise(weight, self.builder.opset) if self.storage.policy == "quantised" else None
         storage = replace(self.storage, policy="fast") if self._wants_constants(weight) else self.storage
-        forms = candidates(weight.array, storage, self.builder.opset) if fused is None else [fused]
+        forms = forms_of(weight.tensor, storage, self.builder.opset) if fused is None else [fused]
         for encoded in forms:
             plan = self.plan(weight, encoded, weights)
             if weight.tensor.nbytes <= MOST_GROWTH * (plain - plan.saves):  # a reader could not tell it from a bomb

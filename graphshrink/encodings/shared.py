@@ -17,6 +17,7 @@ import numpy as np
 
 from graphshrink.encodings.base import Builder
 from graphshrink.encodings.choose import MOST_GROWTH, Chooser, Plan, movable, plain_bytes
+from graphshrink.ir.basis import SpectralData
 from graphshrink.ir.tensor import FilledData
 from graphshrink.ir.types import Array
 from graphshrink.ir.weight import Weight
@@ -104,7 +105,7 @@ def repeats(chosen: Iterable[Weight]) -> dict[str, Weight]:
     alike: dict[tuple[int, int, bytes], list[Weight]] = {}
     for weight in chosen:
         tensor = weight.tensor
-        if tensor.nbytes and not isinstance(tensor.data, FilledData):
+        if tensor.nbytes and not isinstance(tensor.data, FilledData | SpectralData):  # these have forms of their own
             key = (tensor.elem_type, tensor.nbytes, bytes(memoryview(tensor.buffer)[:_PREFIX]))
             alike.setdefault(key, []).append(weight)
     found: dict[str, Weight] = {}
