@@ -130,10 +130,12 @@ def encoded_bytes(encoded: Encoded, opset: int, output: str = "gs00000") -> int:
     return own_bytes(builder)
 
 
-def plain_bytes(weight: Weight) -> int:
-    """Bytes of a weight in the file as it is: an initializer, or a Constant operator."""
+def plain_bytes(weight: Weight, builder: Builder) -> int:
+    """Bytes that a weight takes plainly, as an initializer wherever it is read as one the next time."""
     home = weight.graph.producer(weight.name)
-    return tensor_bytes(weight.tensor) if home is None else operator_bytes(weight.graph.operator(home))
+    if home is None or not builder.constants_inline:
+        return tensor_bytes(weight.tensor)
+    return operator_bytes(replace(weight.graph.operator(home), name=None))
 
 
 def own_bytes(builder: Builder, tensors_from: int = 0, operators_from: int = 0) -> int:
@@ -200,7 +202,7 @@ class Chooser:
 
     def _plans(self, weight: Weight, weights: int) -> list[Plan]:
         plans: list[Plan] = []
-        plain = plain_bytes(weight)
+        plain = plain_bytes(weight, self.builder)
         fused = quantise(weight, self.builder.opset) if self.storage.policy == "quantised" else None
         storage = replace(self.storage, policy="fast") if self._wants_constants(weight) else self.storage
         forms = forms_of(weight.tensor, storage, self.builder.opset) if fused is None else [fused]
@@ -223,7 +225,7 @@ class Chooser:
         trial = self._trial(weights)
         plan = Plan(weight, encoded, 0)
         plan.emit(trial)
-        return replace(plan, saves=plain_bytes(weight) - own_bytes(trial))
+        return replace(plan, saves=plain_bytes(weight, trial) - own_bytes(trial))
 
     def _drop_groups(self, weights: int) -> None:
         """Give up the tables and functions that cost more than the weights which use them gain over their next best."""
@@ -290,7 +292,7 @@ class Chooser:
         trial = self._trial(weights)
         for plan in plans:
             plan.emit(trial)
-        return all_bytes(trial) < sum(plain_bytes(plan.weight) for plan in plans)
+        return all_bytes(trial) < sum(plain_bytes(plan.weight, trial) for plan in plans)
 
     def _trial(self, weights: int) -> Builder:
         """An empty builder that gives names no shorter than the given one will for that many weights."""

@@ -85,7 +85,7 @@ def _may_have_functions(graph: Graph) -> bool:
 
 def _stored(weight: Weight, plan: Plan | None, builder: Builder) -> Stored:
     """Follow a plan, or leave the weight as it is."""
-    plain = plain_bytes(weight)
+    plain = plain_bytes(weight, builder)
     if plan is None:
         return Stored(weight.label, "plain", plain, plain, (weight.tensor,))
     size, parts = _replace(weight.graph, plan, builder)

@@ -73,7 +73,8 @@ def share(chooser: Chooser, chosen: Sequence[Weight]) -> dict[str, Plan]:
             continue
         head = heads.get(again[weight.label].label, again[weight.label])
         own = plans.get(head.label)
-        if _can_be_referred_to(head, own, chooser.builder) and _may_grow(head, own, uses[head.label] + 2):
+        referred = _can_be_referred_to(head, own, chooser.builder)
+        if referred and _may_grow(head, own, uses[head.label] + 2, chooser.builder):
             uses[head.label] += 1
             plan = chooser.plan(weight, SharedEncoded(head, weight.tensor.dims), len(chosen))
             plans |= {weight.label: plan} if plan.saves > 0 else {}
@@ -90,9 +91,9 @@ def _can_be_referred_to(head: Weight, own: Plan | None, builder: Builder) -> boo
     return own is not None or (head.graph.producer(head.name) is None and not builder.constants_inline)
 
 
-def _may_grow(head: Weight, own: Plan | None, count: int) -> bool:
+def _may_grow(head: Weight, own: Plan | None, count: int, builder: Builder) -> bool:
     """Whether so many tensors may come of what one is stored in; beyond that a reader would take them for a bomb."""
-    size = plain_bytes(head) - (0 if own is None else own.saves)
+    size = plain_bytes(head, builder) - (0 if own is None else own.saves)
     return count * head.tensor.nbytes <= MOST_GROWTH * size
 
 
