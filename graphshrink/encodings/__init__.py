@@ -7,7 +7,7 @@ from graphshrink.encodings.cost import Cost
 from graphshrink.encodings.entropy import entropy_bits
 from graphshrink.encodings.lift import Lifted, lift
 from graphshrink.encodings.place import Stored, encode_graph
-from graphshrink.encodings.spectral import stored_values
+from graphshrink.encodings.spectral import most_ulps, stored_values
 
 __all__ = [
     "DECODE_BYTES",
@@ -26,6 +26,7 @@ __all__ = [
     "group_counts",
     "lift",
     "most_distinct",
+    "most_ulps",
     "policy_named",
     "stored_bytes",
     "stored_values",

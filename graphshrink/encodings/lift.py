@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 from graphshrink.encodings.base import FUNCTIONS, MARK
 from graphshrink.encodings.cost import Cost
 from graphshrink.encodings.evaluate import Budget, Evaluator, Functions, functions_of, has_usual_attributes
+from graphshrink.encodings.shared import SharedEncoded
 from graphshrink.encodings.size import operator_bytes, tensor_bytes
 from graphshrink.encodings.spectral import SPECTRAL, data_of, product_of
 from graphshrink.ir import edit
@@ -24,6 +25,9 @@ from graphshrink.ir.types import Array
 from graphshrink.ir.weight import label_of
 
 _MARKED: Final = re.compile(rf"{MARK}([a-z0-9-]+)/\w+", re.ASCII)  # "gs:codebook/gs7"
+
+
+_MULTIPLIED: Final = (SPECTRAL, SharedEncoded.encoding)  # what may be a product of matrices, or repeat one
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,9 @@ def _lift_scope(path: str, scope: Graph, functions: Functions, keep: _Keep) -> l
     if not marked:
         return []
     evaluator = Evaluator(functions, Budget.of(0))
-    products = {name: product for name in marked if marked[name] == SPECTRAL and (product := product_of(scope, name))}
+    products = {
+        name: product for name in marked if marked[name] in _MULTIPLIED and (product := product_of(scope, name))
+    }
     needed = _needed(scope, marked, evaluator, set(products.values()))
     decoded = _decode(scope, needed, marked, evaluator, keep)
     sizes, costs = _shares(scope, needed, decoded, evaluator.costs)
@@ -89,9 +95,8 @@ def _lift_scope(path: str, scope: Graph, functions: Functions, keep: _Keep) -> l
     for index, operator in enumerate(operators.values()):
         name = operator.outputs[0]
         plain = tensor_of(decoded[name], name)
-        data = data_of(evaluator.factors[products[name]]) if name in products else plain.data
-        assert data is not None
-        tensor = Tensor(name, plain.elem_type, plain.dims, data, operator.doc, operator.metadata)
+        declared = data_of(evaluator.factors[products[name]]) if name in products else None
+        tensor = Tensor(name, plain.elem_type, plain.dims, declared or plain.data, operator.doc, operator.metadata)
         if anchors[name] is not None:
             edit.add_initializer(scope, tensor, before=anchors[name])
         else:

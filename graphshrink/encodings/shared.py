@@ -106,7 +106,7 @@ def repeats(chosen: Iterable[Weight]) -> dict[str, Weight]:
     alike: dict[tuple[int, int, bytes], list[Weight]] = {}
     for weight in chosen:
         tensor = weight.tensor
-        if tensor.nbytes and not isinstance(tensor.data, FilledData | SpectralData):  # these have forms of their own
+        if tensor.nbytes and not isinstance(tensor.data, FilledData):
             key = (tensor.elem_type, tensor.nbytes, bytes(memoryview(tensor.buffer)[:_PREFIX]))
             alike.setdefault(key, []).append(weight)
     found: dict[str, Weight] = {}
@@ -120,4 +120,8 @@ def repeats(chosen: Iterable[Weight]) -> dict[str, Weight]:
 
 
 def _digest(weight: Weight) -> bytes:
-    return hashlib.blake2b(weight.tensor.buffer).digest()
+    data = weight.tensor.data
+    if not isinstance(data, SpectralData):
+        return hashlib.blake2b(weight.tensor.buffer).digest()
+    parts = (repr(data.coefficients.shape).encode(), data.coefficients.tobytes(), data.basis.tobytes())
+    return hashlib.blake2b(b"".join(parts)).digest()

@@ -82,12 +82,16 @@ def stored_values(tensor: Tensor, encoding: str) -> Array:
 
 
 def product_of(scope: Graph, name: str) -> str | None:
-    """The value that a MatMul computes: this one, or the one that is reshaped to it."""
-    number = scope.producer(name)
-    if number is not None and scope.operator(number).is_a("Reshape") and scope.operator(number).inputs:
-        name = scope.operator(number).inputs[0]
+    """The value that a MatMul computes: this one, or the one that is reshaped to it, once, or again to be shared."""
+    for _ in range(3):
         number = scope.producer(name) if name in scope else None
-    return name if number is not None and scope.operator(number).is_a("MatMul") else None
+        operator = None if number is None else scope.operator(number)
+        if operator is None or operator.is_a("MatMul"):
+            return None if operator is None else name
+        if not operator.is_a("Reshape") or not operator.inputs:
+            return None
+        name = operator.inputs[0]
+    return None
 
 
 def multiply(operator: Operator, inputs: list[Array]) -> Array | None:
