@@ -14,7 +14,7 @@ from graphshrink.ir.types import Array
 
 @dataclass(frozen=True)
 class Frequencies(Pass):
-    """Round the cosine transform of each kernel, and of the first axis of matrices, to 16 steps a side."""
+    """Round the cosine transform of each kernel, and of parts of the first axis of matrices, to 16 steps a side."""
 
     name: ClassVar[str] = "frequencies"
     buys: ClassVar[str] = "disk"
@@ -44,11 +44,17 @@ def transformed(tensor: Tensor) -> Tensor:
 
 
 def arranged(dims: tuple[int, ...]) -> tuple[int, ...]:
-    """Rows of kernels, or matrices."""
+    """Kernels in rows; parts of the first axis of a matrix, or of the last one of what has few axes or many."""
     if len(dims) == 2:
-        return (1, *dims)
-    kernel = math.prod(dims[2:]) if len(dims) > 2 else math.prod(dims)
-    return (math.prod(dims) // max(1, kernel), kernel)
+        k = _divisor(dims[0])
+        return (dims[0] // k, k, dims[1])
+    kernel = math.prod(dims[2:]) if len(dims) > 3 else _divisor(dims[-1] if dims else 1)
+    return (math.prod(dims) // kernel, kernel)
+
+
+def _divisor(length: int) -> int:
+    """The largest one up to 16."""
+    return max(k for k in range(1, 17) if length % k == 0)
 
 
 def cosines(k: int) -> Array:

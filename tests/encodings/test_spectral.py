@@ -104,7 +104,7 @@ def declarations(draw: st.DrawFn) -> tuple[tuple[int, ...], Array, Array]:
 def test_any_declaration() -> None:
     seen: Counter[str] = Counter()
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=50, deadline=None)
     @given(declarations(), st.sampled_from([9, 11, 13, 21]), st.sampled_from(["fast", "small"]), st.booleans())
     def holds(declared: tuple[tuple[int, ...], Array, Array], opset: int, policy: Policy, portable: bool) -> None:
         dims, coefficients, basis = declared
@@ -125,7 +125,7 @@ def test_any_declaration() -> None:
                 assert ulps(run(model, {}, optimised=optimised)["y"], weight.array) <= most_ulps(len(basis))
 
     holds()
-    assert seen["spectral"] > 20
+    assert seen["spectral"] > 10
 
 
 @pytest.mark.parametrize("behind", [False, True])
@@ -191,21 +191,20 @@ def expect_the_same(case: Case, storage: Storage, folder: Path) -> set[str]:
     return {item.encoding for item in stored}
 
 
-@pytest.mark.parametrize(("opset", "ir_version"), VERSIONS)
+@pytest.mark.parametrize(("opset", "ir_version"), [VERSIONS[0], VERSIONS[2], VERSIONS[-1]])
 @pytest.mark.parametrize("name", CONSUMERS)
 def test_models_compute_the_same(name: str, opset: int, ir_version: int, tmp_path: Path) -> None:
     if name == "function" and ir_version < 8:
         pytest.skip("functions came with IR version 8")
     used = expect_the_same(CONSUMERS[name](opset, ir_version), Storage(), tmp_path)
-    small = ("Gather", "LSTM", "GRU", "RNN", "If", "Loop", "function", "Constant")  # here a basis outweighs it
-    assert "spectral" in used or name in small or name.startswith(("Gemm", "MatMul"))
+    assert "spectral" in used
 
 
 @pytest.mark.parametrize("portable", [False, True])
 @pytest.mark.parametrize("name", LARGE)
 def test_models_compute_the_same_with_streams(name: str, portable: bool, tmp_path: Path) -> None:
     used = expect_the_same(LARGE[name](18, 8), Storage("small", portable=portable), tmp_path)
-    assert "spectral" in used or name in ("Gather", "LSTM", "GRU", "RNN")
+    assert "spectral" in used
 
 
 def wide(name: str, opset: int) -> Graph:
@@ -248,7 +247,7 @@ def test_in_a_function() -> None:
 def test_random_models_keep_their_promises() -> None:
     seen: Counter[str] = Counter()
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=30, deadline=None)
     @given(random_models(), st.sampled_from(["fast", "small", "quantised"]))
     def promises(drawn: Drawn, policy: Policy) -> None:
         result = compressed(drawn.model, [Frequencies()], policy)
@@ -266,7 +265,7 @@ def test_random_models_keep_their_promises() -> None:
             assert max(distance(plain[0][name], coded[0][name]) for name in plain[0]) < (1e-2 if drawn.half else 1e-4)
 
     promises()
-    print(f"\n{dict(seen)}")
+    assert seen["spectral"] > 0
 
 
 # ---- what is chosen
@@ -288,7 +287,13 @@ def test_a_basis_is_stored_once() -> None:
     assert sum(list(tensor.dims) == [9, 9] for tensor in model.graph.initializer) == 1
 
 
-@pytest.mark.parametrize(("fill", "op_type"), [(few, "Gather"), (skewed, "h32"), (pruned, "ScatterElements")])
+def halves(*shape: int, seed: int) -> Array:
+    return normal(*shape, seed=seed).astype(np.float16).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("fill", "op_type"), [(few, "Gather"), (skewed, "h32"), (pruned, "ScatterElements"), (halves, "Cast")]
+)
 def test_any_encoding_of_the_coefficients(fill: Any, op_type: str) -> None:
     model, [stored] = encoded(convolutions(1, fill, 80), Storage("small"))
     assert stored.encoding == "spectral"
@@ -305,15 +310,12 @@ def test_pairs_are_chained() -> None:
 
 
 def test_weights_that_are_smaller_by_themselves_are_stored_so() -> None:
-    """One coefficient that is not zero makes all weights equal."""
+    """Where one coefficient alone is not zero, all weights are one number."""
     graph = given_out(np.zeros((500, 4), np.float32))
-    basis = np.full((4, 4), 0.5, np.float32) * np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]])
-    declare(graph, "w", few(500, 4, entries=3), basis.astype(np.float32))
-    _, [stored] = encoded(graph, Storage())
-    assert stored.encoding != "plain"
-    constant = np.zeros((500, 4), np.float32)
-    constant[:, 0] = 1
-    declare(graph, "w", constant, basis.astype(np.float32))
+    basis = np.array([[1, 1, 1, 1], [1, -1, 1, -1], [1, 1, -1, -1], [1, -1, -1, 1]], np.float32) / 2
+    coefficients = np.zeros((500, 4), np.float32)
+    coefficients[:, 0] = 1
+    declare(graph, "w", coefficients, basis)
     model, [stored] = encoded(graph, Storage())
     assert stored.encoding == "codebook"
     expect_stable(graph, model, Storage())
