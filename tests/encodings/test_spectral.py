@@ -287,6 +287,15 @@ def test_a_basis_is_stored_once() -> None:
     assert sum(list(tensor.dims) == [9, 9] for tensor in model.graph.initializer) == 1
 
 
+def sixty(*shape: int, seed: int) -> Array:
+    return few(*shape, entries=60, seed=seed)
+
+
+def twice(*shape: int, seed: int) -> Array:
+    """The second and the third are equal."""
+    return few(*shape, seed=min(seed, 1))
+
+
 def halves(*shape: int, seed: int) -> Array:
     return normal(*shape, seed=seed).astype(np.float16).astype(np.float32)
 
@@ -302,7 +311,7 @@ def test_any_encoding_of_the_coefficients(fill: Any, op_type: str) -> None:
 
 
 def test_pairs_are_chained() -> None:
-    graph = convolutions(1, lambda *shape, seed: few(*shape, entries=60, seed=seed), 60)
+    graph = convolutions(1, sixty, 60)
     model, [stored] = encoded(graph, Storage())
     assert stored.encoding == "spectral"
     assert stored.stored_bytes < 0.2 * stored.plain_bytes  # 6 of 32 bits
@@ -330,7 +339,7 @@ def test_a_basis_that_weighs_more_than_it_saves_is_not_stored() -> None:
 
 
 def test_equal_weights_are_stored_once() -> None:
-    graph = convolutions(3, lambda *shape, seed: few(*shape, seed=min(seed, 1)))
+    graph = convolutions(3, twice)
     model, stored = encoded(graph, Storage())
     assert [item.encoding for item in stored] == ["spectral", "spectral", "shared"]
     for weight in weights(load(model)):

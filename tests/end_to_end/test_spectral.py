@@ -11,7 +11,6 @@ from onnx import helper
 import graphshrink
 from graphshrink.errors import InternalError
 from graphshrink.passing import products
-from graphshrink.registry import catalogue
 from graphshrink.report.inspection import inspect_model
 from tests import commands
 from tests.models import DIGITS, LENET, ROOT, model_of, normal, saved
@@ -63,10 +62,6 @@ def test_a_real_model() -> None:
 
 
 def test_weights_that_the_runtime_adds_up_otherwise_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(products, "most_ulps", lambda k: 0.01)  # type: ignore[misc]
+    monkeypatch.setattr(products, "most_ulps", lambda k: 0.01)
     with pytest.raises(InternalError, match="W"):
         compiled(saved(convolution(), tmp_path))
-
-
-def test_the_plug_in_is_a_pass() -> None:
-    assert "frequencies" in {cls.name for cls in catalogue([PLUGIN]).passes}
