@@ -19,6 +19,10 @@ from tests.runners import OPTIMISED, run
 PLUGIN = ROOT / "tests/frequencies.py"
 
 
+def _none(k: int) -> float:
+    return 0.01
+
+
 def convolution() -> onnx.ModelProto:
     """Kernels of 3 by 3 and a cosine transform of them: k is 9."""
     nodes = [helper.make_node("Conv", ["x", "W"], ["y"])]
@@ -62,6 +66,6 @@ def test_a_real_model() -> None:
 
 
 def test_weights_that_the_runtime_adds_up_otherwise_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(products, "most_ulps", lambda k: 0.01)
+    monkeypatch.setattr(products, "most_ulps", _none)
     with pytest.raises(InternalError, match="W"):
         compiled(saved(convolution(), tmp_path))
