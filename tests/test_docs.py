@@ -7,12 +7,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.frontier.report import END, START, readme_table
+from graphshrink.calibration.engine import Calibration
+from graphshrink.calibration.samples import held
 from graphshrink.onnx_io.load import load
-from graphshrink.passing.base import Changed, Context
-from tests.models import ROOT, saved, two_layers
+from graphshrink.onnx_io.runtime import Runtime
+from graphshrink.passing.base import Changed, Context, Skipped
+from tests.models import ROOT, normal, saved, two_layers
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -28,6 +32,25 @@ def test_the_pass_in_the_docs_works(tmp_path: Path) -> None:
     result = names["Round"](step=0.5).run(load(saved(two_layers(), tmp_path)), Context())
     assert set(result.layers) == {"W1", "W2"}
     assert all(isinstance(outcome, Changed) and 0 < outcome.weight_error < 0.2 for outcome in result.layers.values())
+
+
+def test_the_pass_that_is_calibrated_in_the_docs_works(tmp_path: Path) -> None:
+    """With every input it changes nothing that is seen; with half of the first layer's it makes up for the rest."""
+    (example,) = python_blocks(ROOT / "docs" / "calibration.md")
+    names: dict[str, Any] = {"__name__": "example"}
+    exec(compile(example, "docs/calibration.md", "exec"), names)
+    path = saved(two_layers(), tmp_path)
+    inputs = normal(400, 32) * np.repeat(np.array([1, 1e-3], np.float32), 16)
+    with Runtime() as runtime:
+        calibration = Calibration(held([{"x": row[None]} for row in inputs], "made"), runtime)
+        graph = load(path)
+        result = names["FewerInputs"](share=0.5).run(graph, Context(calibration=calibration))
+    assert [outcome.detail for outcome in result.layers.values()] == ["16 of 32 inputs", "32 of 64 inputs"]
+    new, old = graph.constant("W1"), load(path).constant("W1")
+    assert new is not None and old is not None
+    assert np.abs(inputs @ new.array - inputs @ old.array).max() < 0.05  # of outputs around 4
+    unseen = names["FewerInputs"]().run(load(path), Context())
+    assert all(isinstance(outcome, Skipped) for outcome in unseen.layers.values())
 
 
 def test_options_in_the_readme_exist() -> None:

@@ -129,6 +129,7 @@ def _compiled(source: Path, destination: Path | None, flags: Flags, sections: di
             exclude=flags.exclude,
             seed=flags.seed,
             jobs=flags.threads,
+            cluster=flags.cluster,
             input_shapes=shapes_of(flags.input_shape),
             providers=flags.providers,
             save_as_external_data=True if flags.save_as_external_data else None,

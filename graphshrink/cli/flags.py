@@ -69,6 +69,9 @@ class Flags:
     report: Annotated[Path | None, Parameter(help="Write the ledger as JSON (docs/report.md).")] = None
     seed: Seed = 0
     jobs: Annotated[int | None, Parameter(help="Threads; the result does not depend on it. [default: all]")] = None
+    cluster: Annotated[
+        str | None, Parameter(help="A Dask scheduler whose workers solve layers, such as tcp://10.0.0.5:8786.")
+    ] = None
     input_shape: Shapes = ()
     providers: Providers = CPU
     save_as_external_data: Annotated[

@@ -35,6 +35,7 @@ def compile(
     exclude: Iterable[str] = (),
     seed: int = 0,
     jobs: int = 1,
+    cluster: str | None = None,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     providers: Iterable[str] = ("CPUExecutionProvider",),
     save_as_external_data: bool | None = None,
@@ -68,6 +69,7 @@ def compile(
         exclude: likewise, what to leave alone.
         seed: of every random choice.
         jobs: how many threads may work at once; the result does not depend on it.
+        cluster: address of a Dask scheduler whose workers solve layers, such as "tcp://10.0.0.5:8786".
         input_shapes: shapes to run inputs of unknown size with, by name.
         providers: ONNX Runtime's execution providers.
         save_as_external_data: keep weights in a file of their own; None decides by size.
@@ -93,6 +95,7 @@ def compile(
         storage=Storage(policy_named(encoding), known.encodings, portable, load_memory),
         selection=Selection(tuple(include), tuple(exclude)),
         jobs=jobs,
+        cluster=cluster,
         providers=tuple(providers),
         external_data=save_as_external_data,
         verify=verify,

@@ -32,6 +32,7 @@ class Options:
         storage: how weights are stored.
         selection: which layers may be touched.
         jobs: threads.
+        cluster: address of the Dask scheduler whose workers do what is heavy, or None.
         providers: ONNX Runtime's execution providers.
         external_data: whether weights go to a file of their own; None decides by size.
         verify: whether outputs are compared with the original's.
@@ -50,6 +51,7 @@ class Options:
     storage: Storage = field(default_factory=Storage)
     selection: Selection = field(default_factory=Selection)
     jobs: int = 1
+    cluster: str | None = None
     providers: tuple[str, ...] = ("CPUExecutionProvider",)
     external_data: bool | None = None
     verify: bool = True

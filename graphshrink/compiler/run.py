@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import onnx
 
+from graphshrink.calibration.engine import DEFAULT_MEMORY, Calibration
 from graphshrink.calibration.sources import split
 from graphshrink.compiler.memory import affordable_jobs, bounded_memory
 from graphshrink.compiler.options import Options
@@ -33,6 +34,7 @@ from graphshrink.passing.base import Context, Progress
 from graphshrink.passing.final import Verification, verify_written
 from graphshrink.passing.judge import Judge, Scores
 from graphshrink.passing.pipeline import PassRecord, missed, run_passes
+from graphshrink.passing.workers import workers
 from graphshrink.report.ledger import After, Facts, Model, build_report
 from graphshrink.verify import Original
 
@@ -67,7 +69,8 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
         progress(stage, done, total)
 
     runtime = options.limits.runtime(model_files(graph, path), options.providers)
-    with runtime, Original(runtime, path) as original:
+    jobs = affordable_jobs(graph, options.jobs, options.max_memory)
+    with workers(jobs, options.cluster) as crew, runtime, Original(runtime, path) as original:
         with timeline("running the original"):
             judge = _judge(graph, original, options)
         context = Context(
@@ -76,7 +79,10 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
             options.rules,
             progress=report,
             seed=options.request.seed,
-            jobs=affordable_jobs(graph, options.jobs, options.max_memory),
+            jobs=jobs,
+            workers=crew,
+            calibration=None if judge is None else _calibration(judge, options),
+            max_error=None if judge is None else judge.bound,
         )
         shrunk, records = _run_passes(graph, options, context, judge, timeline)
         report("encoding", 0, 1)
@@ -148,6 +154,13 @@ def _judge(graph: Graph, original: Original, options: Options) -> Judge | None:
     bound, metric = options.request.bound(options.max_error), options.metric
     scores = None if metric is None else Scores(metric, metric.score(original.runtime, original.path))
     return Judge(original, fit, held_out, bound, options.request.random, samples.description, scores)
+
+
+def _calibration(judge: Judge, options: Options) -> Calibration:
+    """What passes fit to."""
+    memory = DEFAULT_MEMORY if options.max_memory is None else options.max_memory
+    seed = options.request.seed
+    return Calibration(judge.fit, judge.original.runtime, memory=memory, seed=seed, random=judge.random)
 
 
 def _run_passes(

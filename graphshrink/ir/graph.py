@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 import networkx as nx
 
-from graphshrink.ir.operator import Attribute, AttributeType, Operator, Record
+from graphshrink.ir.operator import Attribute, Operator, Record
 from graphshrink.ir.tensor import SparseTensor, Tensor
 from graphshrink.ir.types import Dimension, Metadata, TensorType, Type, ValueInfo
 
@@ -180,6 +180,10 @@ class Graph:
         """Every use of the value in this scope by an operator, in the order in which they were added."""
         return [Use(operator, key) for _, operator, key in self._net.out_edges(name, keys=True)]
 
+    def used_by(self, number: int) -> list[str]:
+        """The values that an operator uses, those that its bodies capture included."""
+        return list(self._net.pred[number])
+
     @property
     def inputs(self) -> tuple[ValueInfo, ...]:
         """Declared inputs, initializers with an input of the same name included."""
@@ -291,7 +295,10 @@ class Graph:
         new._origin = dict(self._origin)
         for number, operator in self.operators():
             if operator.attributes and any(True for _ in operator.subgraphs()):
-                new._net.nodes[number]["payload"] = _with_own_bodies(operator, new, number)
+                own = operator.with_bodies(Graph.copy)
+                new._net.nodes[number]["payload"] = own
+                for _, body in own.subgraphs():
+                    body.owner = (new, number)
         if self.header is not None:
             functions = [replace(f, body=f.body.copy()) for f in self.header.functions]
             new.header = replace(self.header, functions=functions, training=list(map(_copied, self.header.training)))
@@ -313,21 +320,3 @@ def _copied(training: Training) -> Training:
         initialization=None if first is None else first.copy(),
         algorithm=None if then is None else then.copy(),
     )
-
-
-def _with_own_bodies(operator: Operator, graph: Graph, number: int) -> Operator:
-    """The operator with copies of its bodies, owned by `number` in `graph`."""
-
-    def own(body: Graph) -> Graph:
-        copy = body.copy()
-        copy.owner = (graph, number)
-        return copy
-
-    copied: dict[str, Attribute] = dict(operator.attributes)
-    for name, attribute in operator.attributes.items():
-        value: Any = attribute.value
-        if attribute.type is AttributeType.GRAPH and value is not None:
-            copied[name] = replace(attribute, value=own(value))
-        elif attribute.type is AttributeType.GRAPHS and value is not None:
-            copied[name] = replace(attribute, value=tuple(map(own, value)))
-    return replace(operator, attributes=MappingProxyType(copied))

@@ -1,6 +1,6 @@
 """Operators and their attributes: immutable payloads of the graph."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from types import MappingProxyType
@@ -107,6 +107,17 @@ class Operator:
             elif attribute.type is AttributeType.GRAPHS and value is not None:
                 for index, graph in enumerate(value):
                     yield f"{attribute.name}[{index}]", graph
+
+    def with_bodies(self, change: "Callable[[Graph], Graph]") -> "Operator":
+        """The same operator with other nested graphs, which nobody owns yet unless `change` says so."""
+        changed: dict[str, Attribute] = dict(self.attributes)
+        for name, attribute in self.attributes.items():
+            value: Any = attribute.value
+            if attribute.type is AttributeType.GRAPH and value is not None:
+                changed[name] = replace(attribute, value=change(value))
+            elif attribute.type is AttributeType.GRAPHS and value is not None:
+                changed[name] = replace(attribute, value=tuple(map(change, value)))
+        return replace(self, attributes=MappingProxyType(changed))
 
     def integer(self, name: str, default: int) -> int:
         """An integer attribute, or its default."""

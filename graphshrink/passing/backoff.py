@@ -6,7 +6,7 @@ squares add up; the layers with the largest share get a milder setting first, an
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -58,10 +58,9 @@ def back_off(
     before, measured = found.before, found.measured
     target = _target(math.inf if judge.bound is None else (_MARGIN * judge.bound) ** 2, measured, judge)
     floor = _FLOOR**2 * (target if math.isfinite(target) else 0.0)
-    harm = _harm(before, found.after, found.result.changed, context, judge.probing(_PROBES), floor)
-    changed = set(found.result.changed)
+    harm = _harm(before, found.after, found.result.units, context, judge.probing(_PROBES), floor)
     milder: dict[str, Pass | None] = {
-        weight.label: context.settings(step, weight) for weight in weights(before) if weight.label in changed
+        weight.label: context.settings(step, weight) for weight in weights(before) if weight.label in harm
     }
     for done in range(_ROUNDS):
         _soften(harm, milder, target)
@@ -87,16 +86,20 @@ def _target(target: float, measured: Measured, judge: Judge) -> float:
 
 
 def _harm(
-    before: Graph, after: Graph, labels: list[str], context: Context, judge: Judge, floor: float
+    before: Graph, after: Graph, units: Mapping[str, list[str]], context: Context, judge: Judge, floor: float
 ) -> dict[str, float]:
-    """Squared error of the outputs when one layer alone is changed; infinite where the model does not even run."""
+    """Squared error of the outputs when one layer alone is changed, with all that was changed together with it.
+
+    It is infinite where the model does not even run.
+    """
     new = {weight.label: weight.tensor for weight in weights(after)}
     harm: dict[str, float] = {}
-    for done, label in enumerate(labels):
-        context.progress("finding the layers that harm most", done, len(labels))
+    for done, (label, together) in enumerate(units.items()):
+        context.progress("finding the layers that harm most", done, len(units))
         trial = before.copy()
-        place = next(weight for weight in weights(trial) if weight.label == label)
-        edit.set_constant(place.graph, place.name, new[label])
+        for place in weights(trial):
+            if place.label in together:
+                edit.set_constant(place.graph, place.name, new[place.label])
         try:
             harm[label] = max(floor, judge.measure(trial).error ** 2)
         except JudgeError:

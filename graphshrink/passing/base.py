@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, NamedTuple, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, Self, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,10 @@ from graphshrink.ir.graph import Graph
 from graphshrink.ir.weight import Weight, weights
 from graphshrink.ops import why_not_a_weight
 from graphshrink.passing.rules import LayerRule, settings_for
+from graphshrink.passing.workers import Threads, Workers
+
+if TYPE_CHECKING:  # it runs models, which naming passes need not wait for
+    from graphshrink.calibration.engine import Calibration
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with (what is being done, steps done, steps in all)."""
@@ -40,11 +44,13 @@ class Changed:
         detail: what was done, in a few words.
         weight_error: ||W' - W|| / ||W||, Frobenius norms.
         seconds: time spent on this layer, where a pass takes it.
+        part_of: label of the layer that it was changed together with, such as that of a bias; None for a layer itself.
     """
 
     detail: str
     weight_error: float
     seconds: float | None = field(default=None, compare=False)
+    part_of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,15 @@ class PassResult:
     def changed(self) -> list[str]:
         """Labels of the layers that were changed."""
         return [label for label, outcome in self.layers.items() if isinstance(outcome, Changed)]
+
+    @property
+    def units(self) -> dict[str, list[str]]:
+        """Labels of what was changed together, by the label of the layer that settings are given to."""
+        units: dict[str, list[str]] = {}
+        for label, outcome in self.layers.items():
+            if isinstance(outcome, Changed):
+                units.setdefault(outcome.part_of or label, []).append(label)
+        return units
 
     @property
     def did_anything(self) -> bool:
@@ -144,6 +159,9 @@ class Context:
         progress: to be told how far the work is.
         seed: of every random choice.
         jobs: how much may run at once.
+        workers: who does what is heavy and pickles.
+        calibration: activations on sample inputs; None where no model may be run (--no-verify).
+        max_error: the bound on the error of the model's outputs, to be divided up; None where there is none.
     """
 
     storage: Storage = field(default_factory=Storage)
@@ -153,6 +171,9 @@ class Context:
     progress: Progress = lambda stage, done, total: None
     seed: int = 0
     jobs: int = 1
+    workers: Workers = field(default_factory=Threads)
+    calibration: "Calibration | None" = None
+    max_error: float | None = None
 
     @property
     def policy(self) -> Policy:

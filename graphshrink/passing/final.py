@@ -11,7 +11,8 @@ from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import T
 from graphshrink.ir.weight import weights
 from graphshrink.onnx_io.runtime import Runtime
-from graphshrink.passing.judge import Judge, Measured, written
+from graphshrink.onnx_io.temporary import written
+from graphshrink.passing.judge import Judge, Measured
 from graphshrink.passing.products import check_products
 from graphshrink.verify import Verdict, compare_files, some
 

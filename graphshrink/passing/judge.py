@@ -1,22 +1,17 @@
 """What the manager asks after every pass: how far is this graph from the original?"""
 
 import math
-import tempfile
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from graphshrink.calibration.samples import Samples
 from graphshrink.ir.graph import Graph
-from graphshrink.ir.weight import constants
-from graphshrink.onnx_io.emit import save
 from graphshrink.onnx_io.runtime import Runtime
+from graphshrink.onnx_io.temporary import written
 from graphshrink.passing.scoring import Metric
 from graphshrink.verify import Original, Verdict, some
 
-_EXTERNAL_FROM: Final = 50_000_000  # bytes of weights
 _ROUNDING: Final = 1e-12  # a drop of 0.01 as a difference of two scores
 
 
@@ -108,17 +103,3 @@ class Judge:
             return f"output error {measured.error:.3g} is {bound}"
         most = None if self.scores is None else self.scores.metric.max_drop
         return f"the metric falls by {measured.drop:.6g}, more than {most:g} (--max-drop)"
-
-
-@contextmanager
-def written(graph: Graph) -> Generator[Path]:
-    """A graph as a model file that exists for a moment; large weights go beside it, which takes no copy in memory."""
-    with tempfile.TemporaryDirectory(prefix="graphshrink-") as folder:
-        path = Path(folder) / "model.onnx"
-        save(graph, path, external=_is_large(graph), durable=False)
-        yield path
-
-
-def _is_large(graph: Graph) -> bool:
-    sizes = (tensor.nbytes for _, scope in graph.scopes() for _, tensor in constants(scope))
-    return sum(sizes) > _EXTERNAL_FROM

@@ -15,7 +15,7 @@ from graphshrink.ir.types import Dimension, TensorType, ValueInfo
 from graphshrink.ir.weight import weights
 from graphshrink.onnx_io.load import load_as_stored
 from graphshrink.onnx_io.runtime import Runtime
-from graphshrink.passing.judge import written
+from graphshrink.onnx_io.temporary import written
 
 
 def check_products(runtime: Runtime, path: Path, graph: Graph, labels: Sequence[str]) -> None:

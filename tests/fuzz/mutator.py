@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import onnx
 from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError, EncodeError, Message
 
 _MOST: Final = 20_000  # messages looked at
 _NUMBERS: Final = (0, 1, -1, 2, 3, 8, 64, 127, 128, 255, 256, 65535, 1 << 31, (1 << 31) - 1, 1 << 32, 1 << 62)
@@ -29,7 +29,10 @@ def mutated(data: bytes, seed: int, largest: int) -> bytes | None:
         _change(rng.choice(places), places, rng)
         if model.ByteSize() > largest:
             return None
-    return model.SerializeToString()
+    try:
+        return model.SerializeToString()
+    except (EncodeError, ValueError):
+        return None
 
 
 def messages(root: Message) -> Iterator[Message]:
@@ -71,7 +74,7 @@ def _change_list(items: Any, field: Any, places: list[Message], rng: random.Rand
     elif action == "drop":
         del items[at]
     elif action == "double":
-        items.extend([items[at]])
+        _try(lambda: items.extend([items[at]]))  # text that was not UTF-8 is refused here
     elif field.type == FieldDescriptor.TYPE_MESSAGE:
         if action == "replace":
             _graft(items[at], places, rng)
@@ -86,14 +89,16 @@ def _graft(message: Any, places: list[Message], rng: random.Random) -> None:
     """Put a copy of another message of this kind here."""
     alike = [other for other in places if other.DESCRIPTOR is message.DESCRIPTOR and other is not message]
     if alike:
-        message.ParseFromString(rng.choice(alike).SerializePartialToString())  # by bytes: one may hold the other
+        other = rng.choice(alike)
+        # By bytes: one may hold the other. What is nested too deeply for protobuf is no mutation.
+        _try(lambda: message.ParseFromString(other.SerializePartialToString()))
 
 
 def _try(action: Callable[[], object]) -> None:
     """A value that the field cannot hold is no mutation."""
     try:
         action()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, DecodeError, EncodeError):
         return
 
 

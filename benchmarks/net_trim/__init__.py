@@ -1,0 +1,1 @@
+"""Net-Trim's solvers beside the full program in cvxpy and plain ADMM."""

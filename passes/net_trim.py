@@ -1,0 +1,246 @@
+"""net-trim: every layer gets the sparsest weights with which it keeps its outputs on sample inputs."""
+
+import math
+import re
+import time
+from dataclasses import dataclass, replace
+from typing import ClassVar, Final, Self, cast
+
+import numpy as np
+
+from graphshrink.calibration.engine import Calibration
+from graphshrink.encodings import Policy
+from graphshrink.errors import UsageError
+from graphshrink.ir import edit
+from graphshrink.ir.graph import Graph
+from graphshrink.ir.tensor import FilledData
+from graphshrink.ir.types import Array
+from graphshrink.ir.weight import Weight, weights
+from graphshrink.ops.lookup import Lookup
+from graphshrink.passes._net_trim_layer import Solved, solved
+from graphshrink.passes._net_trim_part import Sought
+from graphshrink.passes._net_trim_plan import Plan, plan
+from graphshrink.passes._net_trim_rows import Both, collected, enough, wanted
+from graphshrink.passes._net_trim_states import named_states
+from graphshrink.passing.base import Changed, Context, Layer, Pass, PassResult, Skipped
+from graphshrink.solvers.net_trim import Solver
+
+_AUTO: Final = re.compile(r"auto(?:/([1-9]\d{0,3}))?")
+_LEAST_PART: Final = 64  # of the bound, as its divisor
+_BOUND: Final = 0.1  # to split over the layers where the user gives none
+_MARGIN: Final = 0.9  # of the bound is split, as in the manager
+_LEAST: Final = 1e-3  # epsilon; below it hardly a weight can go
+_STEP: Final = 2.0  # by which epsilon falls when a layer is to harm less: a quarter of the squared error
+_DENSER: Final = 1.5
+_NO_SAMPLES: Final = "there are no sample inputs to fit to; give --calibration"
+
+
+@dataclass(frozen=True)
+class NetTrim(Pass):
+    """Solve each layer anew for the sparsest weights that keep its outputs on sample inputs.
+
+    Net-Trim, Aghasi et al. 2016, arXiv:1611.05162: outputs that the activation lets pass are kept to within epsilon of
+    what they were, outputs that it cuts off need only stay cut off, and of all such weights those with the least l1
+    norm are taken.
+
+    Given:  y = Relu(x @ W)      W dense
+    Result: y = Relu(x @ W')     W' with exact zeros, and nearly the same y for inputs like the samples
+
+    1. Thresholds of Relu, Clip, HardSwish and others say which outputs need only stay cut off; without them all outputs
+       are kept. A batch normalisation or a residual sum before the activation is part of what is kept.
+    2. A bias that belongs to the layer alone is solved for as well, and costs nothing.
+    3. `cascade` solves layer after layer, each for the inputs that the layers before it now give; `parallel` takes the
+       inputs as they were.
+    4. A layer whose program is not solved, or needs all weights, stays as it is.
+
+    Attributes:
+        epsilon: bound on each layer's residual, relative to its outputs; "auto" splits the model's bound,
+            "auto/2" half of it.
+        density: share of each layer's weights to keep; 0 goes by epsilon.
+        scheme: "cascade" or "parallel".
+        gamma: by how much the squared error of the layers before may grow in a layer, 1 or more.
+        kappa: by which the bound on the last layer is multiplied, above 0.
+        solver: "auto", "cvxpy" or "admm".
+        samples: rows of activations that a layer is fitted to, at most.
+        refit: whether the weights that are left are fitted once more.
+    """
+
+    name: ClassVar[str] = "net-trim"
+    buys: ClassVar[str] = "disk"
+    epsilon: str = "auto"
+    density: float = 0.0
+    scheme: str = "cascade"
+    gamma: float = 1.1
+    kappa: float = 1.0
+    solver: str = "auto"
+    samples: int = 5000
+    refit: bool = True
+
+    def __post_init__(self) -> None:
+        if _part(self.epsilon) is None and not 0 < _number(self.epsilon) < math.inf:
+            raise UsageError(
+                f"net-trim: epsilon={self.epsilon!r} is neither auto, nor like auto/2, nor a number above 0"
+            )
+        limits = {
+            f"density={self.density} is outside 0 to 1": 0 <= self.density <= 1,
+            f"gamma={self.gamma} is below 1": self.gamma >= 1,
+            f"kappa={self.kappa} is not above 0": self.kappa > 0,
+            f"samples={self.samples} is below 1": self.samples >= 1,
+            f"scheme={self.scheme!r} is none of cascade, parallel": self.scheme in ("cascade", "parallel"),
+            f"solver={self.solver!r} is none of auto, cvxpy, admm": self.solver in ("auto", "cvxpy", "admm"),
+        }
+        if broken := [text for text, holds in limits.items() if not holds]:
+            raise UsageError(f"net-trim: {broken[0]}")
+
+    def refuses(self, weight: Weight, policy: Policy) -> str | None:
+        """Weights that are empty, filled with one value, or not finite."""
+        if weight.tensor.size == 0:
+            return "empty"
+        if isinstance(weight.tensor.data, FilledData):
+            return "one value, which ConstantOfShape fills it with"
+        return None if np.isfinite(weight.array).all() else "holds NaN or infinity, which is stored exactly"
+
+    def gentler(self) -> Self | None:
+        """Half the error, or half as many weights again."""
+        if self.density:
+            return replace(self, density=self.density * _DENSER) if self.density * _DENSER < 1 else None
+        if (part := _part(self.epsilon)) is not None:
+            return replace(self, epsilon=f"auto/{2 * part}") if part < _LEAST_PART else None
+        softer = _number(self.epsilon) / _STEP
+        return replace(self, epsilon=str(softer)) if softer >= _LEAST else None
+
+    def run(self, graph: Graph, context: Context) -> PassResult:
+        """Solve every layer that can be, in the order in which they run."""
+        return _run(self, graph, context)
+
+
+def _run(settings: NetTrim, graph: Graph, context: Context) -> PassResult:
+    layers, result = context.layers(graph, settings)
+    calibration = context.calibration
+    if calibration is None or calibration.random:
+        result.layers |= {layer.weight.label: Skipped(_NO_SAMPLES) for layer in layers}
+        return result
+    with named_states(graph):
+        planned = _planned(graph, layers, context, result)
+        _Run(settings, graph, context, calibration, result).solve(planned)
+    return result
+
+
+def _part(epsilon: str) -> int | None:
+    """By what the bound is divided before it is split over the layers; None where epsilon is a number of its own."""
+    match = _AUTO.fullmatch(epsilon)
+    return None if match is None else int(match[1] or 1)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _planned(
+    graph: Graph, layers: list[Layer[NetTrim]], context: Context, result: PassResult
+) -> list[tuple[Plan, NetTrim]]:
+    """What can be solved, in the order in which it runs; the rest goes into the result."""
+    changeable = [w for w in weights(graph) if w.graph is graph and context.selection.refuses(w) is None]
+    known = {weight.name: weight for weight in changeable}
+    planned: list[tuple[Plan, NetTrim]] = []
+    for weight, settings in layers:
+        found = plan(weight, known)
+        if isinstance(found, str):
+            result.layers[weight.label] = Skipped(found)
+        else:
+            planned.append((found, settings))
+    order = {number: place for place, number in enumerate(graph.order)}
+    return sorted(planned, key=lambda pair: order[pair[0].affine.use.number])
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One run of the pass over a graph."""
+
+    settings: NetTrim
+    graph: Graph
+    context: Context
+    calibration: Calibration
+    result: PassResult
+
+    def solve(self, planned: list[tuple[Plan, NetTrim]]) -> None:
+        """Solve layer after layer."""
+        seen = self.graph if self.settings.scheme == "cascade" else self.graph.copy()
+        coming = [(layer.values, layer.values) for layer, _ in planned]
+        with self.calibration.sequential(seen, coming=coming) as sequential:
+            for place, (layer, settings) in enumerate(planned):
+                self.context.progress(NetTrim.name, place, len(planned))
+                started = time.perf_counter()
+                sampled = sequential.rows(*wanted(layer, self.context.seed), settings.samples)
+                if not sampled:
+                    self.result.layers[layer.weight.label] = Skipped("it gets no rows from the samples")
+                    continue
+                rows = collected(layer, sampled)
+                sought = self._sought(settings, place + 1, len(planned))
+                answer = solved(layer, self._enough(layer, rows), sought, self.context.workers)
+                if isinstance(answer, str):
+                    self.result.layers[layer.weight.label] = Skipped(answer)
+                else:
+                    self._put(layer, answer, _scarcity(rows), started)
+
+    def _enough(self, layer: Plan, rows: Both) -> Both:
+        if isinstance(layer.affine.form, Lookup):
+            return rows
+        return enough(rows, self.context.generator(layer.weight.label))
+
+    def _sought(self, settings: NetTrim, place: int, count: int) -> Sought:
+        """What is asked of the layer at a place, counted from 1.
+
+        Errors of different layers add up as squares. In a cascade each layer's residual holds those of the layers
+        before it, so that it may be larger from layer to layer.
+        """
+        bound = _MARGIN * (_BOUND if self.context.max_error is None else self.context.max_error)
+        share = place / count if self.settings.scheme == "cascade" else 1 / count
+        part = _part(settings.epsilon)
+        epsilon = _number(settings.epsilon) if part is None else bound * share**0.5 / part
+        return Sought(
+            epsilon,
+            settings.density or None,
+            settings.gamma,
+            settings.kappa,
+            cast("Solver", settings.solver),
+            settings.refit,
+        )
+
+    def _put(self, layer: Plan, answer: Solved, remark: str, started: float) -> None:
+        weight = layer.weight
+        new = answer.stored.astype(weight.tensor.array.dtype)
+        seconds = time.perf_counter() - started
+        self.result.layers[weight.label] = Changed(
+            _detail(new, answer) + remark, _difference(weight.array, new), seconds
+        )
+        edit.set_constant(weight.graph, weight.name, weight.tensor.with_array(new))
+        if answer.bias is None or layer.bias is None:
+            return
+        bias = layer.bias.weight
+        moved = answer.bias.astype(bias.tensor.array.dtype)
+        moved_by = _difference(bias.array, moved)
+        self.result.layers[bias.label] = Changed(f"bias of {weight.label}", moved_by, part_of=weight.label)
+        edit.set_constant(bias.graph, bias.name, bias.tensor.with_array(moved))
+
+
+def _detail(new: Array, answer: Solved) -> str:
+    kept = f"{np.count_nonzero(new) / new.size:.2%} of {new.size:,} left, residual {answer.residual:.2%}"
+    inputs, outputs = answer.unused
+    unused = f", {inputs} inputs and {outputs} outputs unused" if inputs or outputs else ""
+    return f"{kept}, gap {answer.gap:.1e}{unused}"
+
+
+def _scarcity(rows: Both) -> str:
+    """A remark where there are so few rows that weights cannot be told by them."""
+    _, count, width = rows.now.inputs.shape
+    return f"; only {count:,} rows for {width:,} inputs" if count < width else ""
+
+
+def _difference(old: Array, new: Array) -> float:
+    before = old.astype(np.float64)
+    norm = float(np.linalg.norm(before))
+    return float(np.linalg.norm(new.astype(np.float64) - before)) / norm if norm > 0 else 0.0

@@ -1,0 +1,117 @@
+"""Work on threads and on a Dask cluster: answers in order, whoever is lost on the way."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Timer
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+import graphshrink
+from graphshrink.errors import GraphshrinkError, UsageError
+from graphshrink.passing import workers as module
+from graphshrink.passing.workers import workers
+from tests.models import model_of
+from tests.passing.cluster import deadly, refusing, slowly
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[tuple[str, list[int]]]:
+    """The address of a cluster, and the processes of its workers."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-m", "tests.passing.cluster"]
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": path},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        address, *pids = process.stdout.readline().split()
+        yield address, [int(pid) for pid in pids]
+        process.communicate(timeout=60)
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_threads_answer_in_order(jobs: int) -> None:
+    with workers(jobs) as crew:
+        assert crew.compute(abs, [-3, 2, -1]) == [3, 2, 1]
+
+
+def test_work_of_a_killed_worker_is_done_by_another(cluster: tuple[str, list[int]]) -> None:
+    address, pids = cluster
+    with workers(1, address) as crew:
+        killer = Timer(0.5, lambda: os.kill(pids[0], signal.SIGKILL))
+        killer.start()
+        answers = crew.compute(slowly, range(12))
+        killer.join()
+    assert [number for number, _ in answers] == list(range(12))
+    assert pids[1] in {pid for _, pid in answers}
+
+
+def small_network(folder: Path) -> tuple[Path, Path]:
+    """Two layers, and inputs that say little more than a few numbers each, so that most weights can go."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("MatMul", ["x", "v"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("MatMul", ["r", "w"], ["y"]),
+    ]
+    held = {"v": rng.standard_normal((20, 12)), "w": rng.standard_normal((12, 4))}
+    weights = {name: array.astype(np.float32) for name, array in held.items()}
+    onnx.save(model_of(nodes, weights, {"x": ["n", 20]}, {"y": ["n", 4]}), folder / "model.onnx")
+    inputs = rng.standard_normal((80, 3)) @ rng.standard_normal((3, 20))
+    np.savez(folder / "inputs.npz", x=inputs.astype(np.float32))
+    return folder / "model.onnx", folder / "inputs.npz"
+
+
+def test_the_same_weights_from_a_cluster(cluster: tuple[str, list[int]], tmp_path: Path) -> None:
+    model, inputs = small_network(tmp_path)
+    shrunk: list[bytes] = []
+    for address in (None, cluster[0]):
+        compiled = graphshrink.compile(model, "net-trim{epsilon=0.05}", calibration=inputs, cluster=address)
+        target = tmp_path / f"{len(shrunk)}.onnx"
+        compiled.save(target)
+        shrunk.append(target.read_bytes())
+    assert shrunk[0] == shrunk[1]
+    assert any(
+        not array.all() for array in map(numpy_helper.to_array, onnx.load_from_string(shrunk[0]).graph.initializer)
+    )
+
+
+def test_what_fails_there_fails_here(cluster: tuple[str, list[int]]) -> None:
+    with workers(1, cluster[0]) as crew, pytest.raises(ArithmeticError):
+        crew.compute(refusing, [1, 2])
+
+
+def test_work_that_kills_its_workers_is_given_up(cluster: tuple[str, list[int]]) -> None:
+    with workers(1, cluster[0]) as crew, pytest.raises(GraphshrinkError, match="--cluster"):
+        crew.compute(deadly, [1])
+
+
+def test_nobody_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PATIENCE", 1)
+    with pytest.raises(GraphshrinkError, match="--cluster") as caught, workers(1, "tcp://127.0.0.1:1"):
+        pass
+    assert not isinstance(caught.value, UsageError)
+
+
+def test_no_address() -> None:
+    with pytest.raises(UsageError), workers(1, "somewhere"):
+        pass
+
+
+def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UsageError, match="pip install"), workers(1, "tcp://127.0.0.1:1"):
+        pass
