@@ -7,6 +7,7 @@ from graphshrink.encodings.cost import Cost
 from graphshrink.encodings.entropy import entropy_bits
 from graphshrink.encodings.lift import Lifted, lift
 from graphshrink.encodings.place import Stored, encode_graph
+from graphshrink.encodings.spectral import most_ulps, stored_values
 
 __all__ = [
     "DECODE_BYTES",
@@ -25,7 +26,9 @@ __all__ = [
     "group_counts",
     "lift",
     "most_distinct",
+    "most_ulps",
     "policy_named",
     "stored_bytes",
+    "stored_values",
     "table_bytes",
 ]

@@ -4,7 +4,7 @@ The choice is made by bytes, the decode subgraph with its names included, and ne
 in more bytes than plain.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, TypeAlias, get_args
 
@@ -19,9 +19,11 @@ from graphshrink.encodings.pairs import Pairs, PairsEncoded
 from graphshrink.encodings.quantised import quantise
 from graphshrink.encodings.size import function_bytes, operator_bytes, tensor_bytes, total_bytes
 from graphshrink.encodings.sparse import Sparse
+from graphshrink.encodings.spectral import SpectralEncoded
 from graphshrink.errors import UsageError
+from graphshrink.ir.basis import SpectralData
 from graphshrink.ir.graph import Function
-from graphshrink.ir.tensor import ELEM_TYPES, T
+from graphshrink.ir.tensor import ELEM_TYPES, T, Tensor
 from graphshrink.ir.types import Array
 from graphshrink.ir.weight import Weight
 
@@ -30,7 +32,8 @@ Policy: TypeAlias = Literal["plain", "fast", "small", "quantised"]
 _FAST: Final[tuple[Encoding, ...]] = (Pairs(), Codebook(), Grid(), Half(), HalfBfloat16())
 
 ENCODINGS: Final[tuple[Encoding, ...]] = (*_FAST, Huffman(), Grouped(), Sparse())
-"""Every way to store a weight by itself other than plain; quantised depends on its use, shared on other weights."""
+"""Every way to store a weight by itself other than plain; quantised depends on its use, shared on other weights,
+spectral on what a pass has declared."""
 
 # The encodings that each policy may use: `fast` those that cost little at load, `small` all, `quantised` those of
 # `fast` where a weight has no quantised form.
@@ -96,6 +99,15 @@ def candidates(array: Array, storage: Storage, opset: int) -> list[Encoded]:
     return [encoded for encoded in found if not (paired and _is_slower(encoded))]
 
 
+def forms_of(tensor: Tensor, storage: Storage, opset: int) -> list[Encoded]:
+    """The encoded forms of a tensor, and those of the coefficients that it is declared to be, whatever they save."""
+    found = candidates(tensor.array, storage, opset)
+    if not isinstance(tensor.data, SpectralData):
+        return found
+    inner = candidates(tensor.data.coefficients, storage, opset)
+    return [*found, *(SpectralEncoded(tensor.dims, form, tensor.data) for form in inner)]
+
+
 def _is_slower(encoded: Encoded) -> bool:
     """Whether pairs take as many bits a weight and half the time."""
     return isinstance(encoded, CodebookEncoded) and len(encoded.entries) == 1
@@ -157,6 +169,10 @@ class Plan:
         builder.describe(doc, weight.tensor.metadata or (() if said is None else said.metadata))
 
 
+def _is_spectral(plan: Plan) -> bool:
+    return isinstance(plan.encoded, SpectralEncoded)
+
+
 def _saves(plans: Sequence[Plan], at: int) -> int:
     """What the plan at a place saves; plain comes after the last."""
     return plans[at].saves if at < len(plans) else 0
@@ -177,12 +193,27 @@ class Chooser:
     storage: Storage
     room: int | None = None
     plans: dict[str, list[Plan]] = field(default_factory=lambda: dict[str, list[Plan]]())
+    _shared: dict[frozenset[Hashable], int] = field(default_factory=lambda: dict[frozenset[Hashable], int]())
 
     def choose(self, chosen: Sequence[Weight]) -> dict[str, Plan]:
         """The plans to follow, by the label of the weight."""
-        for weight in chosen:
-            self.plans[weight.label] = self._plans(weight, len(chosen))
-        self._drop_groups(len(chosen))
+        possible = {weight.label: self._plans(weight, len(chosen)) for weight in chosen}
+        room = self.room
+        while True:
+            self.plans, self.room = {label: list(plans) for label, plans in possible.items()}, room
+            found = self._settle(len(chosen))
+            # What is not stored in its basis is read back without one: it must not have had a say.
+            given_up = {
+                label for label, plans in possible.items() if any(map(_is_spectral, plans))
+                and not (label in found and _is_spectral(found[label]))
+            }  # fmt: skip
+            if not given_up:
+                return found
+            for label in given_up:
+                possible[label] = [plan for plan in possible[label] if not _is_spectral(plan)]
+
+    def _settle(self, weights: int) -> dict[str, Plan]:
+        self._drop_groups(weights)
         if self.room is not None:
             self.room = self._keep_to(self.room)
         best = [plans[0] for plans in self.plans.values() if plans]
@@ -193,7 +224,7 @@ class Chooser:
         plain = plain_bytes(weight, self.builder)
         fused = quantise(weight, self.builder.opset) if self.storage.policy == "quantised" else None
         storage = replace(self.storage, policy="fast") if self._wants_constants(weight) else self.storage
-        forms = candidates(weight.array, storage, self.builder.opset) if fused is None else [fused]
+        forms = forms_of(weight.tensor, storage, self.builder.opset) if fused is None else [fused]
         for encoded in forms:
             plan = self.plan(weight, encoded, weights)
             if weight.tensor.nbytes <= MOST_GROWTH * (plain - plan.saves):  # a reader could not tell it from a bomb
@@ -216,23 +247,34 @@ class Chooser:
         return replace(plan, saves=plain_bytes(weight, trial) - own_bytes(trial))
 
     def _drop_groups(self, weights: int) -> None:
-        """Give up the tables and functions that cost more than the weights which use them gain over their next best."""
+        """Give up tables and functions, as long as the file becomes smaller when their users take their next best.
+
+        One group of users at a time, whose next best may need others or may not; all that call functions together; or
+        everything.
+        """
         while True:
-            groups: dict[Hashable, list[tuple[Plan, int]]] = {}
-            for plans in self.plans.values():
-                if plans:
-                    tables = plans[0].encoded.tables
-                    others = (plan.saves for plan in plans if plan.encoded.tables != tables)
-                    groups.setdefault(tables, []).append((plans[0], plans[0].saves - next(others, 0)))
-            losses = {
-                tables: self._shared_bytes(users[0][0], weights) - sum(gain for _, gain in users)
-                for tables, users in groups.items()
-            }
-            worst = max(losses, key=lambda tables: losses[tables], default=None)
-            if worst is None or losses[worst] <= 0:
+            best = [plans[0] for plans in self.plans.values() if plans]
+            groups = {plan.encoded.tables: plan for plan in best}
+            calling = frozenset(tables for tables, plan in groups.items() if self._calls(plan, weights))
+            known = {plan.encoded.tables: plan for plans in self.plans.values() for plan in plans}
+            new = {t for t, plan in known.items() if t not in groups and self._shared_bytes([plan], weights)}
+            alone = [frozenset((tables,)) for tables in groups]
+            ways = dict.fromkeys((*alone, *(one | new for one in alone), calling, frozenset(known)))
+            sizes = {gone: self._size(self._without(gone), weights) for gone in ways}
+            smallest = min(sizes, key=lambda gone: sizes[gone])
+            if sizes[smallest] >= self._size(best, weights):
                 return
             for label, plans in self.plans.items():
-                self.plans[label] = [plan for plan in plans if plan.encoded.tables != worst]
+                self.plans[label] = [plan for plan in plans if plan.encoded.tables not in smallest]
+
+    def _without(self, gone: Collection[Hashable]) -> list[Plan]:
+        """The best plans that do without some tables."""
+        firsts = (next((p for p in plans if p.encoded.tables not in gone), None) for plans in self.plans.values())
+        return [plan for plan in firsts if plan is not None]
+
+    def _size(self, plans: Sequence[Plan], weights: int) -> int:
+        """How much larger than plain a file is with these plans."""
+        return self._shared_bytes(plans, weights) - sum(plan.saves for plan in plans)
 
     def _keep_to(self, room: int) -> int:
         """Give weights cheaper forms until all fit: first where most is gained for a byte in the file.
@@ -257,30 +299,38 @@ class Chooser:
             self.plans[label], costs[label] = self.plans[label][at:], costs[label][at:]
         return room - taken
 
-    def _shared_bytes(self, plan: Plan, weights: int) -> int:
-        """Bytes of the tables and functions that a plan shares with others of its group."""
+    def _shared_bytes(self, plans: Iterable[Plan], weights: int) -> int:
+        """Bytes of the tables and functions that plans need, each once."""
+        groups = {plan.encoded.tables: plan for plan in plans}
+        key = frozenset(groups)
+        if key not in self._shared:
+            trial = self._trial(weights)
+            for plan in groups.values():
+                plan.emit(trial)
+            self._shared[key] = all_bytes(trial) - own_bytes(trial)
+        return self._shared[key]
+
+    def _calls(self, plan: Plan, weights: int) -> bool:
+        """Whether a plan calls functions."""
         trial = self._trial(weights)
         plan.emit(trial)
-        return all_bytes(trial) - own_bytes(trial)
+        return bool(trial.functions)
 
     def _worthwhile(self, plans: list[Plan]) -> list[Plan]:
         """Those plans that together save more than the tables that they share cost."""
-        wanted: list[Plan] = []
-        alike: dict[Hashable, list[Plan]] = {}
+        groups: dict[Hashable, list[Plan]] = {}
         for plan in plans:
-            alike.setdefault(plan.encoded.tables, []).append(plan)
-        for group in alike.values():
-            kept = sorted(group, key=lambda plan: -plan.saves)
-            while kept and not self._pays(kept, len(plans)):
+            groups.setdefault(plan.encoded.tables, []).append(plan)
+        for tables in list(groups):
+            kept = sorted(groups.pop(tables), key=lambda plan: -plan.saves)
+            others = [group[0] for group in groups.values()]
+            cost = self._shared_bytes([kept[0], *others], len(plans)) - self._shared_bytes(others, len(plans))
+            while kept and cost >= sum(plan.saves for plan in kept):
                 del kept[-max(1, len(kept) // 16) :]  # the weights that save least
-            wanted += kept
-        return wanted
-
-    def _pays(self, plans: Sequence[Plan], weights: int) -> bool:
-        trial = self._trial(weights)
-        for plan in plans:
-            plan.emit(trial)
-        return all_bytes(trial) < sum(plain_bytes(plan.weight, trial) for plan in plans)
+            if kept:
+                groups[tables] = kept
+        wanted = [plan for group in groups.values() for plan in group]
+        return wanted if self._size(wanted, len(plans)) < 0 else []
 
     def _trial(self, weights: int) -> Builder:
         """An empty builder that gives names no shorter than the given one will for that many weights."""

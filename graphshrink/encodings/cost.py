@@ -32,8 +32,9 @@ _OPERATOR: Final = 25e-6  # seconds, whatever it computes
 _ELEMENT: Final = 0.6e-9  # seconds for each element of the result
 
 # Seconds for each element where that is not right.
-_ELEMENTS: Final[Mapping[str, float]] = {"Gather": 3e-9, "CumSum": 0.8e-9, "Transpose": 2e-9}
+_ELEMENTS: Final[Mapping[str, float]] = {"Gather": 3e-9, "CumSum": 0.8e-9, "Transpose": 2e-9, "MatMul": 1.2e-9}
 _SCATTERED: Final = 9e-9  # seconds for each element that ScatterElements puts in its place
+_MULTIPLIED: Final = 0.04e-9  # seconds for each multiplication and addition of MatMul
 
 
 def cost_of(operator: Operator, inputs: Sequence[Array], results: Sequence[Array]) -> Cost:
@@ -42,4 +43,6 @@ def cost_of(operator: Operator, inputs: Sequence[Array], results: Sequence[Array
     seconds = _OPERATOR + elements * _ELEMENTS.get(operator.op_type, _ELEMENT)
     if operator.op_type == "ScatterElements":
         seconds += inputs[1].size * _SCATTERED
+    if operator.op_type == "MatMul":
+        seconds += elements * inputs[0].shape[-1] * _MULTIPLIED
     return Cost(sum(array.nbytes for array in results), seconds)

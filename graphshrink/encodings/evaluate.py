@@ -60,19 +60,21 @@ class Evaluator:
         functions: that may be called.
         budget: what that may take.
         costs: what each operator cost that was run, those that it called included, by its first output.
+        factors: of each MatMul that was run, by its output.
     """
 
     functions: Functions
     budget: Budget
     costs: dict[str, Cost] = field(default_factory=lambda: dict[str, Cost]())
+    factors: dict[str, list[Array]] = field(default_factory=lambda: dict[str, list[Array]]())
     _running: str = ""
 
     def knows(self, operator: Operator) -> bool:
-        """Whether operators of this kind occur in decode subgraphs at all."""
+        """Whether operators of this kind occur within decode subgraphs; a MatMul can only be the end of one."""
         if operator.kind[0] == FUNCTIONS:
             called = self.functions.get(operator.op_type)
             return called is not None and called.inputs != () and not operator.attributes
-        return operator.is_a(*RULES) and has_usual_attributes(operator)
+        return operator.is_a(*RULES) and operator.op_type != "MatMul" and has_usual_attributes(operator)
 
     def run(
         self,
@@ -105,6 +107,8 @@ class Evaluator:
                     found[operator.outputs[0]] = constant
             elif operator.inputs and len(inputs) == len(operator.inputs):
                 self._running = self._running if depth else operator.outputs[0]
+                if operator.op_type == "MatMul":
+                    self.factors[operator.outputs[0]] = inputs
                 for name, array in zip(operator.outputs, self._compute(operator, inputs, depth) or (), strict=False):
                     if name in wanted:
                         self.budget.kept -= 0 if depth else array.nbytes

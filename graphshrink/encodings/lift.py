@@ -14,7 +14,9 @@ from typing import Final, TypeAlias
 from graphshrink.encodings.base import FUNCTIONS, MARK
 from graphshrink.encodings.cost import Cost
 from graphshrink.encodings.evaluate import Budget, Evaluator, Functions, functions_of, has_usual_attributes
+from graphshrink.encodings.shared import SharedEncoded
 from graphshrink.encodings.size import operator_bytes, tensor_bytes
+from graphshrink.encodings.spectral import SPECTRAL, data_of, product_of
 from graphshrink.ir import edit
 from graphshrink.ir.graph import Graph, constant_of
 from graphshrink.ir.operator import Attribute, AttributeType, Operator
@@ -23,6 +25,9 @@ from graphshrink.ir.types import Array
 from graphshrink.ir.weight import label_of
 
 _MARKED: Final = re.compile(rf"{MARK}([a-z0-9-]+)/\w+", re.ASCII)  # "gs:codebook/gs7"
+
+
+_MULTIPLIED: Final = (SPECTRAL, SharedEncoded.encoding)  # what may be a product of matrices, or repeat one
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +83,10 @@ def _lift_scope(path: str, scope: Graph, functions: Functions, keep: _Keep) -> l
     if not marked:
         return []
     evaluator = Evaluator(functions, Budget.of(0))
-    needed = _needed(scope, marked, evaluator)
+    products = {
+        name: product for name in marked if marked[name] in _MULTIPLIED and (product := product_of(scope, name))
+    }
+    needed = _needed(scope, marked, evaluator, set(products.values()))
     decoded = _decode(scope, needed, marked, evaluator, keep)
     sizes, costs = _shares(scope, needed, decoded, evaluator.costs)
     anchors = _anchors(scope, needed)
@@ -87,7 +95,8 @@ def _lift_scope(path: str, scope: Graph, functions: Functions, keep: _Keep) -> l
     for index, operator in enumerate(operators.values()):
         name = operator.outputs[0]
         plain = tensor_of(decoded[name], name)
-        tensor = Tensor(name, plain.elem_type, plain.dims, plain.data, operator.doc, operator.metadata)
+        declared = data_of(evaluator.factors[products[name]]) if name in products else None
+        tensor = Tensor(name, plain.elem_type, plain.dims, declared or plain.data, operator.doc, operator.metadata)
         if anchors[name] is not None:
             edit.add_initializer(scope, tensor, before=anchors[name])
         else:
@@ -133,14 +142,19 @@ def _marked(scope: Graph) -> dict[str, str]:
     return {name: encoding for name, encoding in found.items() if name and name not in outputs}
 
 
-def _needed(scope: Graph, marked: Collection[str], evaluator: Evaluator) -> list[int]:
-    """The operators from which marked values are computed, in file order, if constants are all they need."""
+def _needed(scope: Graph, marked: Collection[str], evaluator: Evaluator, products: Collection[str]) -> list[int]:
+    """The operators from which marked values are computed, in file order, if constants are all they need.
+
+    Products of matrices are among them only where weights are known to be such.
+    """
     overridable = {info.name for info in scope.inputs}
     constants = {v.name for v in scope.initializers() if isinstance(v.constant, Tensor) and v.name not in overridable}
     candidates: list[tuple[int, Operator]] = []
     for number, operator in scope.operators():
         held = (constant_of(operator) is not None and has_usual_attributes(operator)) or (
-            evaluator.knows(operator) and bool(operator.inputs) and constants.issuperset(operator.inputs)
+            (evaluator.knows(operator) or (operator.is_a("MatMul") and operator.outputs[0] in products))
+            and bool(operator.inputs)
+            and constants.issuperset(operator.inputs)
         )
         if held:
             constants.update(operator.outputs)

@@ -11,6 +11,7 @@ import numpy as np
 
 from graphshrink.encodings.grid import multiply
 from graphshrink.encodings.quantised import dequantize_linear
+from graphshrink.encodings.spectral import multiply as multiply_by_basis
 from graphshrink.ir.operator import Operator
 from graphshrink.ir.tensor import DTYPES, T, Tensor
 from graphshrink.ir.types import Array
@@ -256,6 +257,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "Flatten": Rule(_flatten, _nothing),
     "Gather": Rule(_gather, _gathered),
     "DequantizeLinear": _single(dequantize_linear, _dequantized),
+    "MatMul": _single(multiply_by_basis, _all_of_them),
     "Mul": _single(_mul, _broadcast),
     "Not": Rule(_not, _the_same),
     "ReduceSum": Rule(_reduce_sum, _the_same),

@@ -17,6 +17,7 @@ import numpy as np
 
 from graphshrink.encodings.base import Builder
 from graphshrink.encodings.choose import MOST_GROWTH, Chooser, Plan, movable, plain_bytes
+from graphshrink.ir.basis import SpectralData
 from graphshrink.ir.tensor import FilledData
 from graphshrink.ir.types import Array
 from graphshrink.ir.weight import Weight
@@ -119,4 +120,8 @@ def repeats(chosen: Iterable[Weight]) -> dict[str, Weight]:
 
 
 def _digest(weight: Weight) -> bytes:
-    return hashlib.blake2b(weight.tensor.buffer).digest()
+    data = weight.tensor.data
+    if not isinstance(data, SpectralData):
+        return hashlib.blake2b(weight.tensor.buffer).digest()
+    parts = (repr(data.coefficients.shape).encode(), data.coefficients.tobytes(), data.basis.tobytes())
+    return hashlib.blake2b(b"".join(parts)).digest()

@@ -10,10 +10,11 @@ from typing import Any, cast
 
 import numpy as np
 
+from graphshrink.ir.basis import SpectralData
 from graphshrink.ir.graph import Function, Graph, Header, constant_of
 from graphshrink.ir.operator import Attribute, Operator
 from graphshrink.ir.tensor import SparseTensor, StringData, Tensor
-from graphshrink.ir.types import ValueInfo
+from graphshrink.ir.types import Array, ValueInfo
 from graphshrink.ir.weight import constants
 
 _CHUNK = 16 << 20
@@ -132,12 +133,18 @@ def _plain_operators(graph: Graph) -> list[Operator]:
 
 
 def same_tensor(a: Tensor, b: Tensor) -> bool:
-    """Same type, shape and bits."""
+    """Same type, shape and bits; those of coefficients and basis, where both tensors are declared so."""
     if (a.elem_type, a.dims) != (b.elem_type, b.dims):
         return False
     if isinstance(a.data, StringData) or isinstance(b.data, StringData):
         return a.data == b.data
+    if isinstance(a.data, SpectralData) and isinstance(b.data, SpectralData):
+        return _same_array(a.data.coefficients, b.data.coefficients) and _same_array(a.data.basis, b.data.basis)
     return a.data is b.data or _same_bytes(a.buffer, b.buffer)
+
+
+def _same_array(a: Array, b: Array) -> bool:
+    return a.shape == b.shape and _same_bytes(a.data, b.data)
 
 
 def _same_bytes(a: bytes | memoryview, b: bytes | memoryview) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 
 from graphshrink.errors import InternalError, ModelError
+from graphshrink.ir.basis import SpectralData, spectral_data
 from graphshrink.ir.types import Array, Metadata
 
 T = onnx.TensorProto
@@ -101,7 +102,7 @@ class FilledData:
     element: bytes
 
 
-TensorData: TypeAlias = RawData | FieldData | StringData | ExternalData | FilledData
+TensorData: TypeAlias = RawData | FieldData | StringData | ExternalData | FilledData | SpectralData
 
 
 def _map(data: ExternalData) -> memoryview:
@@ -120,6 +121,7 @@ _READ: dict[type[Any], Callable[[Any], bytes | memoryview]] = {
     RawData: lambda data: data.buffer,
     FieldData: lambda data: data.buffer,
     ExternalData: _map,
+    SpectralData: lambda data: data.array.reshape(-1).view(np.uint8).data,
 }
 
 _MAX_FILLED: int = 1 << 59  # bytes, with which sizes still fit 64 bits
@@ -189,6 +191,22 @@ class Tensor:
         """The same tensor with other elements (and their type and shape)."""
         new = tensor_of(array, self.name)
         return replace(new, doc=self.doc, metadata=self.metadata)
+
+    def in_basis(self, coefficients: Array, basis: Array) -> "Tensor":
+        """The same tensor with elements that are declared to be coefficients in an orthonormal basis, and stay so.
+
+        Args:
+            coefficients: (rows, k) or (n, k, m) float32, see `ir.basis`; in row-major order the weights computed from
+                them are the elements.
+            basis: (k, k) float32; its rows are orthonormal to 1e-5.
+
+        Raises:
+            InternalError: the basis is not orthonormal, or the coefficients are not of this kind.
+        """
+        data = spectral_data(coefficients, basis)
+        if data is None or coefficients.size != self.size or self.elem_type != T.FLOAT:
+            raise InternalError(f"tensor {self.name!r}: no coefficients of {list(self.dims)} in an orthonormal basis")
+        return replace(self, data=data, states_location=False)
 
 
 def tensor_of(array: Array, name: str | None = None) -> Tensor:

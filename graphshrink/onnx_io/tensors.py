@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 
 from graphshrink.errors import ModelError
+from graphshrink.ir.basis import SpectralData
 from graphshrink.ir.tensor import (
     DTYPES,
     PACKED_BITS,
@@ -239,6 +240,7 @@ def _write_strings(tensor: Tensor, proto: onnx.TensorProto) -> None:
 _DATA: Final[Mapping[type[Any], Callable[[Tensor, onnx.TensorProto], None]]] = {
     RawData: _write_raw,
     ExternalData: _write_raw,
+    SpectralData: _write_raw,
     FieldData: _write_field,
     StringData: _write_strings,
 }

@@ -13,10 +13,12 @@ from graphshrink.ir.weight import weights
 from graphshrink.onnx_io.runtime import Runtime
 from graphshrink.onnx_io.temporary import written
 from graphshrink.passing.judge import Judge, Measured
+from graphshrink.passing.products import check_products
 from graphshrink.verify import Verdict, compare_files, some
 
-# How far an encoded file may be from the same weights stored plainly. The weights are equal bit for bit; ONNX Runtime
-# may still fuse and order the two graphs differently, which costs rounding, more of it in half precision.
+# How far an encoded file may be from the same weights stored plainly. The weights are equal bit for bit, or to some
+# units in the last place (`products`); ONNX Runtime may still fuse and order the two graphs differently, which costs
+# rounding, more of it in half precision.
 _TOLERANCE: Final = 1e-4
 _HALF_TOLERANCE: Final = 1e-2
 # Kernels of few bits round what they multiply: 0.6 % for each layer, which grows on the way through many.
@@ -70,6 +72,7 @@ def verify_written(judge: Judge, path: Path, graph: Graph, stored: Sequence[Stor
         fused = any(item.encoding == "quantised" for item in stored)
         with written(graph) as plain:
             _check_decoding(judge, plain, path, graph, optimise=not fused)
+            check_products(runtime, path, graph, [item.label for item in stored if item.encoding == "spectral"])
             if fused:
                 _check_kernels(judge, plain, path)
     fit, held_out = judge.verdicts(path)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import onnx
 
-from graphshrink.encodings import Lifted, entropy_bits, lift
+from graphshrink.encodings import Lifted, entropy_bits, lift, stored_values
 from graphshrink.escaping import safe
 from graphshrink.ir.check import check
 from graphshrink.ir.tensor import StringData
@@ -71,7 +71,7 @@ def _layer(weight: Weight, encoded: Lifted | None, shapes: Known, passes: Sequen
         "encoding": "plain" if encoded is None else encoded.encoding,
         "stored_bytes": stored,
         "bits": round(8 * stored / max(1, weight.tensor.size), 4),
-        "entropy_bits": None if encoded is None else entropy_bits(weight.array),
+        "entropy_bits": None if encoded is None else entropy_bits(stored_values(weight.tensor, encoded.encoding)),
         "load_seconds": 0.0 if encoded is None else round(encoded.cost.seconds, 6),
         "load_bytes": 0 if encoded is None else encoded.cost.bytes,
         "macs": sum(count for count in counts if count is not None),

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
-from graphshrink.encodings import Cost, Stored, entropy_bits
+from graphshrink.encodings import Cost, Stored, entropy_bits, stored_values
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import FilledData, SparseTensor, StringData, Tensor
 from graphshrink.ir.weight import Weight, label_of, weights
@@ -202,7 +202,9 @@ def _layer(weight: Weight, stored: Stored | None, shapes: Known, reason: str | N
         "plain_bytes": held if stored is None else stored.plain_bytes,
         "stored_bytes": stored_bytes,
         "bits": None if text else round(8 * stored_bytes / max(1, weight.tensor.size), 4),
-        "entropy_bits": None if stored is None or stored.encoding == "plain" else entropy_bits(weight.array),
+        "entropy_bits": None
+        if stored is None or stored.encoding == "plain"
+        else entropy_bits(stored_values(weight.tensor, stored.encoding)),
         "gzip_bytes": None if text else affordable_gzip(map(_held, parts), model_size),
         "done": reason,
     }
