@@ -15,6 +15,7 @@ from graphshrink.encodings.grid import GridEncoded
 from graphshrink.encodings.grouped import GroupedEncoded
 from graphshrink.encodings.half import HalfEncoded
 from graphshrink.encodings.huffman import HuffmanEncoded
+from graphshrink.encodings.pairs import PairsEncoded
 from graphshrink.encodings.place import Stored
 from graphshrink.encodings.sparse import SparseEncoded
 from graphshrink.encodings.stream import Stream
@@ -165,6 +166,9 @@ def parts_of(encoded: object) -> Parts:
             return Parts(encoded.stored.nbytes)
         case HuffmanEncoded() | GroupedEncoded():
             return parts_of(encoded.stream) + Parts(tables=encoded.entries.nbytes, symbols=encoded.entries.size)
+        case PairsEncoded():
+            codes = encoded.low.nbytes + encoded.high.nbytes
+            return Parts(codes, encoded.entries.nbytes, encoded.entries.size, encoded.entries.size)
         case SparseEncoded():
             steps = encoded.steps
             rests = 0 if steps.rests is None else steps.rests.nbytes

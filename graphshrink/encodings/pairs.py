@@ -24,7 +24,7 @@ from graphshrink.ir.types import Array
 
 # R, and how the upper bits of a pair are packed.
 _HIGH: Final = {32: Plane(4, 4), 64: Plane(16, 2)}
-_LEAST: Final = 4  # weights for each number of a pair: below it the table outgrows them
+_LEAST: Final = 1  # weights for each number of a pair: below it the table outgrows them
 
 
 @dataclass(frozen=True, slots=True, eq=False)
