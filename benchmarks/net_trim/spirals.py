@@ -54,3 +54,37 @@ def spirals(asked: Request) -> dict[str, Any]:
     bar = f"bar {_BAR_LEFT:,} weights at {_BAR_DISCREPANCY} on the grid"
     print(f"{bar}, by the setting marked `*`: {asked.verdict(0 if met else 1, 0.5)}")
     return {"rows": rows, "chosen": None if chosen is None else chosen["epsilon"], "paper": _PAPER}
+
+
+def _tried(bench: Bench, setting: tuple[float, float], test: NDArray[np.float32]) -> dict[str, Any]:
+    """Weights left and discrepancies of one setting."""
+    second, third = setting
+    own: Own = {"fc1.weight": {"epsilon": str(_FIRST)}, "fc3.weight": {"epsilon": str(third)}}
+    trimmed = bench.trim(NetTrim(epsilon=str(second)), layers=own)
+    left = [nonzeros(trimmed.graph, [name])[name][0] for name in _WEIGHTS]
+    seen = {
+        "train": bench.on_fitted(trimmed.graph),
+        "grid": bench.compare(trimmed.graph),
+        "test": bench.compare(trimmed.graph, held([{"input": test}], "test points")),
+    }
+    discrepancies = {name: verdict.outputs["logits"].relative_l2 for name, verdict in seen.items()}
+    return {
+        "epsilon": [_FIRST, *setting],
+        "by_layer": left,
+        "left": sum(left),
+        **discrepancies,
+        "seconds": trimmed.seconds,
+        "skipped": trimmed.skipped,
+    }
+
+
+def _chosen(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """By the training points alone."""
+    good = [row for row in rows if row["train"] <= _BAR_DISCREPANCY]
+    return min(good, key=lambda row: int(row["left"]), default=None)
+
+
+def _line(row: Mapping[str, Any], chosen: Mapping[str, Any] | None) -> tuple[object, ...]:
+    epsilon = ", ".join(f"{value:g}" for value in row["epsilon"]) + (" *" if row is chosen else "")
+    found = (f"{row[name]:.4f}" for name in ("train", "grid", "test"))
+    return (epsilon, *row["by_layer"], row["left"], *found, f"{row['seconds']:.0f}")
