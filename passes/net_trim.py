@@ -15,9 +15,10 @@ from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import FilledData
 from graphshrink.ir.types import Array
 from graphshrink.ir.weight import Weight, weights
+from graphshrink.ops.lookup import Lookup
 from graphshrink.passes._net_trim_layer import Solved, Sought, solved
 from graphshrink.passes._net_trim_plan import Plan, plan
-from graphshrink.passes._net_trim_rows import collected, wanted
+from graphshrink.passes._net_trim_rows import Both, collected, enough, wanted
 from graphshrink.passes._net_trim_states import named_states
 from graphshrink.passing.base import Changed, Context, Layer, Pass, PassResult, Skipped
 from graphshrink.solvers.net_trim import Solver
@@ -166,11 +167,16 @@ class _Run:
                     self.result.layers[layer.weight.label] = Skipped("it gets no rows from the samples")
                     continue
                 rows = collected(layer, sampled)
-                answer = solved(layer, rows, self._sought(settings, place + 1, len(planned)))
+                answer = solved(layer, self._enough(layer, rows), self._sought(settings, place + 1, len(planned)))
                 if isinstance(answer, str):
                     self.result.layers[layer.weight.label] = Skipped(answer)
                 else:
-                    self._put(layer, answer, started)
+                    self._put(layer, answer, _scarcity(rows), started)
+
+    def _enough(self, layer: Plan, rows: Both) -> Both:
+        if isinstance(layer.affine.form, Lookup):
+            return rows
+        return enough(rows, self.context.generator(layer.weight.label))
 
     def _sought(self, settings: NetTrim, place: int, count: int) -> Sought:
         """What is asked of the layer at a place, counted from 1.
@@ -190,11 +196,11 @@ class _Run:
             settings.refit,
         )
 
-    def _put(self, layer: Plan, answer: Solved, started: float) -> None:
+    def _put(self, layer: Plan, answer: Solved, remark: str, started: float) -> None:
         weight = layer.weight
         new = answer.stored.astype(weight.tensor.array.dtype)
         seconds = time.perf_counter() - started
-        self.result.layers[weight.label] = Changed(_detail(new, answer), _difference(weight.array, new), seconds)
+        self.result.layers[weight.label] = Changed(_detail(new, answer) + remark, _difference(weight.array, new), seconds)
         edit.set_constant(weight.graph, weight.name, weight.tensor.with_array(new))
         if answer.bias is None or layer.bias is None:
             return
@@ -210,6 +216,12 @@ def _detail(new: Array, answer: Solved) -> str:
     inputs, outputs = answer.unused
     unused = f", {inputs} inputs and {outputs} outputs unused" if inputs or outputs else ""
     return f"{kept}, gap {answer.gap:.1e}{unused}"
+
+
+def _scarcity(rows: Both) -> str:
+    """A remark where there are so few rows that weights cannot be told by them."""
+    _, count, width = rows.now.inputs.shape
+    return f"; only {count:,} rows for {width:,} inputs" if count < width else ""
 
 
 def _difference(old: Array, new: Array) -> float:

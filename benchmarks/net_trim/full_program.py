@@ -27,10 +27,10 @@ def full_program(problem: Problem) -> Optimum:
     cvxpy: Any = import_module("cvxpy")
     started = time.perf_counter()
     samples, inputs, neurons = problem.shape
-    weights, bias = cvxpy.Variable((inputs, neurons)), cvxpy.Variable((1, neurons))
+    weights = cvxpy.Variable((inputs, neurons))
     output = problem.inputs.astype(np.float64) @ weights
     if problem.bias:
-        output = output + np.ones((samples, 1)) @ bias
+        output = output + np.ones((samples, 1)) @ cvxpy.Variable((1, neurons))
     residual = output - problem.target
     constraints: list[Any] = []
     for kind, sign in ((AT_MOST, 1.0), (AT_LEAST, -1.0)):

@@ -9,9 +9,10 @@ forgotten, and computed again from what is left.
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from graphshrink.calibration.activations import expect_finite, expect_tappable
 from graphshrink.calibration.kept import Column
@@ -24,12 +25,22 @@ from graphshrink.onnx_io.frames import PARTS_OF_BYTES
 from graphshrink.onnx_io.runtime import Runtime, Session
 from graphshrink.onnx_io.temporary import written
 
-Step: TypeAlias = Callable[[int, Feeds], Feeds]
-"""Gives the values that were asked for on the batch of a number, which is fed."""
-
+_Take: TypeAlias = Callable[[int, Feeds], Feeds]
 _Contents: TypeAlias = tuple[Operator, *tuple[object, ...]]
 
 _UNFED: Final = frozenset({"object", *PARTS_OF_BYTES})  # types of values that a session gives, and cannot be given
+
+
+class Step(NamedTuple):
+    """What is taken for every batch.
+
+    Attributes:
+        take: gives the values that were asked for, of the number of the batch and what the model is fed.
+        fed: whether it looks at what the model is fed.
+    """
+
+    take: _Take
+    fed: bool
 
 
 class Frontier:
@@ -61,49 +72,57 @@ class Frontier:
             CalibrationError: a value cannot be tapped, or is not finite.
             JudgeError: ONNX Runtime refuses this part of the model.
         """
-        graph = self._graph
-        dynamic = dynamic_operators(graph)
-        expect_tappable(graph, values, dynamic)
+        dynamic = dynamic_operators(self._graph)
+        expect_tappable(self._graph, values, dynamic)
         self._forget_what_changed()
-        inputs = {info.name: info for info in fed_inputs(graph)}
-        there = {*self._columns, *inputs}
-        numbers = operators_behind(graph, values, there)
-        if not numbers:
-            yield lambda batch, feeds: self._asked(values, batch, feeds, {})
-            self._drop_unneeded(values)
-            return
-        behind = {number: self._contents(number) for number in numbers}
+        inputs = {info.name: info for info in fed_inputs(self._graph)}
+        numbers = operators_behind(self._graph, values, {*self._columns, *inputs})
+        if numbers:
+            behind = {number: self._contents(number) for number in numbers}
+            part = self._part(values, numbers, dynamic, inputs.values())
+            read = {*values, *(info.name for info in part.inputs)}
+            with self._running(part, values, runtime) as take:
+                yield Step(take, not read.isdisjoint(inputs))
+            self._done |= behind
+            self.operators_run += len(numbers & dynamic)
+        else:
+            yield Step(partial(self._asked, values, {}), not inputs.keys().isdisjoint(values))
+        self._drop_unneeded(values)
+
+    def _part(self, values: Sequence[str], numbers: set[int], dynamic: set[int], inputs: Iterable[ValueInfo]) -> Graph:
+        """The operators of these numbers; it gives what is asked for, and what others will need."""
         results = self._results(numbers & dynamic)
         wanted = [name for name in results if name in values or self._is_needed(name, numbers)]
         kept = [_declared(name, column) for name, column in self._columns.items() if name not in results]
-        part = extract(graph, (*inputs.values(), *kept), (name for name in wanted if name not in self._columns))
+        return extract(self._graph, (*inputs, *kept), (name for name in wanted if name not in self._columns))
+
+    @contextmanager
+    def _running(self, part: Graph, values: Sequence[str], runtime: Runtime) -> Generator[_Take]:
+        """Run a part on every batch; keep its results, unless the run is broken off."""
         new: dict[str, Column] = {}
         try:
             with written(part) as path, runtime.open(path) as session:
                 new.update((name, self._new_column()) for name in _keepable(session))
                 fetched = [spec.name for spec in session.outputs if spec.name in new or spec.name in values]
 
-                def step(batch: int, feeds: Feeds) -> Feeds:
+                def take(batch: int, feeds: Feeds) -> Feeds:
                     outputs = session.run(self._fed(part, batch, feeds), fetched)
                     for name, column in new.items():
                         column.append(outputs[name])
-                    return self._asked(values, batch, feeds, outputs)
+                    return self._asked(values, outputs, batch, feeds)
 
-                yield step
+                yield take
         except BaseException:
             for column in new.values():
                 column.drop()
             raise
-        self._done |= behind
         self._columns |= new
-        self.operators_run += len(numbers & dynamic)
-        self._drop_unneeded(values)
 
     def _fed(self, part: Graph, batch: int, feeds: Feeds) -> Feeds:
         names = [info.name for info in part.inputs]
         return {name: self._columns[name].read(batch) if name in self._columns else feeds[name] for name in names}
 
-    def _asked(self, values: Sequence[str], batch: int, feeds: Feeds, outputs: Feeds) -> Feeds:
+    def _asked(self, values: Sequence[str], outputs: Feeds, batch: int, feeds: Feeds) -> Feeds:
         def value(name: str) -> Any:
             if name in outputs:
                 return outputs[name]

@@ -13,6 +13,7 @@ changed is run again after the change.
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self, TypeAlias
@@ -22,7 +23,7 @@ from graphshrink.calibration.frontier import Frontier
 from graphshrink.calibration.rows import RowSample, Wanted, values_of
 from graphshrink.ir.extract import dynamic_operators
 from graphshrink.ir.graph import Graph
-from graphshrink.ir.types import Array
+from graphshrink.ir.types import Array, Feeds
 from graphshrink.onnx_io.runtime import Runtime
 
 Asked: TypeAlias = tuple[Sequence[str], Sequence[str]]
@@ -72,6 +73,7 @@ class Sequential:
         self._runtime = runtime
         self._memory = memory
         self._seed = seed
+        self._count: int | None = None  # of batches, once it is known
         self._operators = len(dynamic_operators(reference))
         self._folder = tempfile.TemporaryDirectory(prefix="graphshrink-")
         self._reference = Frontier(reference, self._subfolder("reference"), [name for one, _ in asked for name in one])
@@ -88,8 +90,14 @@ class Sequential:
             self._reference.run(reference, self._runtime) as then,
             self._current.run(current, self._runtime) as now,
         ):
-            for number, feeds in enumerate(self._batches):
-                yield Both(then(number, feeds), now(number, feeds))
+            number = -1
+            for number, feeds in enumerate(self._feeds(then.fed or now.fed)):
+                yield Both(then.take(number, feeds), now.take(number, feeds))
+            self._count = number + 1
+
+    def _feeds(self, needed: bool) -> Iterable[Feeds]:
+        """What the models are fed; nothing for each batch where nobody looks, since samples may take long to read."""
+        return self._batches if needed or self._count is None else repeat({}, self._count)
 
     def rows(self, reference: Sequence[Wanted], current: Sequence[Wanted], most: int) -> dict[str, Array]:
         """A sample of the rows of both models by key; see `Calibration.rows`.

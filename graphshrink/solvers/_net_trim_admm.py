@@ -9,7 +9,7 @@ Outputs Z = X V + b and weights W = V are split off, each with its own scaled mu
 Of each pair only the point before the projection is kept, here less the target: Z and U follow from it. So a layer
 takes one (P, M) array beside its data, and rows are worked on in blocks.
 
-rho follows the ratio of the residuals. Primal residuals are held the smaller ones: how far W is from the optimum
+rho follows the ratio of the residuals. At first primal ones are held much smaller: how far W is from the optimum
 depends on them, while the dual ones only widen the certified gap.
 
 Source: Boyd et al. 2011, "Distributed Optimization and Statistical Learning via ADMM", sections 3.4 and 6.4.
@@ -22,13 +22,14 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from graphshrink.ir.types import Array
-from graphshrink.solvers._net_trim_problem import AT_LEAST, AT_MOST, EQUAL, Problem, output_of, square_of
+from graphshrink.solvers._net_trim_problem import AT_LEAST, EQUAL, Problem, output_of, square_of
 
-_RELAXATION: Final = 1.7
+_RELAXATION: Final = 1.85
 _TAU: Final = 0.1  # of the mean of X^T X's diagonal
 _RIDGE: Final = 1e-3  # of the same, for the first guess of the weights' size
 _CHECK: Final = 10  # iterations between two looks at the residuals
-_LEAN: Final = 4.0  # the dual residual that balances a primal one of 1
+_LEAN: Final = (12.0, 3.0)  # the dual residual that balances a primal one of 1: at first, and later
+_FIRST: Final = 300  # iterations
 _BAND: Final = 1.6  # rho stays while it is right up to this factor
 _MOST_CHANGE: Final = 5.0
 _TIMES_EPSILON: Final = 3.0  # what residuals of outputs are measured by, where that is less than the outputs ...
@@ -50,14 +51,17 @@ class Admm:
         self.iterations = 0
         self._problem = problem
         samples, inputs, neurons = problem.shape
+        self._any_at_least = bool(np.any(problem.kind == AT_LEAST))
         self.gram, self._moment = moments(problem)
         mean = float(np.diag(self.gram)[:inputs].mean()) or 1.0
+        if start is not None:  # inputs that are always zero need no weights
+            start = np.where(np.diag(self.gram)[:inputs, np.newaxis] > 0, start, 0.0)
         guess = start if start is not None else _solved(self.gram, _RIDGE * mean, inputs, self._moment)[:inputs]
         self._tau = _TAU * mean
         self._rho = 1 / (self._tau * (float(np.abs(guess).mean()) or 1.0))
         self._inverse = _solved(self.gram, self._tau, inputs, np.eye(len(self.gram)))
         self._bias = np.zeros(neurons)
-        self._before = np.zeros((inputs, neurons)) if start is None else start.astype(np.float64)
+        self._before = np.zeros((inputs, neurons)) if start is None else start.copy()
         self._beyond = np.empty((samples, neurons), problem.inputs.dtype)  # less the target
         for rows in problem.blocks():
             known = 0 if start is None else output_of(problem, rows, start.astype(problem.inputs.dtype), None)
@@ -143,10 +147,8 @@ class Admm:
 
     def _projected(self, beyond: Array, kind: Array) -> Array:
         """The projection onto what the constraints allow, less the target."""
-        found: Array = beyond * beyond.dtype.type(self._ratio)
-        np.minimum(beyond, 0, out=found, where=kind == AT_MOST)
-        np.maximum(beyond, 0, out=found, where=kind == AT_LEAST)
-        return found
+        inside = np.where(kind == EQUAL, beyond * beyond.dtype.type(self._ratio), np.minimum(beyond, 0))
+        return np.where(kind == AT_LEAST, np.maximum(beyond, 0), inside) if self._any_at_least else inside
 
     def _ball(self, epsilon: float) -> float:
         """By what the EQUAL entries have to be multiplied to lie in the ball."""
@@ -156,7 +158,7 @@ class Admm:
 
     def _adapt(self, found: Residuals, epsilon: float) -> None:
         """Change rho, and the scaled multipliers with it."""
-        change = float(np.sqrt(_LEAN * found.primal / max(found.dual, 1e-12)))
+        change = float(np.sqrt(_LEAN[self.iterations > _FIRST] * found.primal / max(found.dual, 1e-12)))
         change = min(max(change, 1 / _MOST_CHANGE), _MOST_CHANGE)
         if 1 / _BAND < change < _BAND:
             return

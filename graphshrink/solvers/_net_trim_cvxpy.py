@@ -52,14 +52,14 @@ def by_cvxpy(problem: Problem, tolerance: float) -> Solution:
     """Solve a small layer."""
     neurons = problem.shape[2]
     held = [np.zeros(0, np.intp) for _ in range(neurons)]
-    factors = [_factor(problem, column) for column in range(neurons)]
+    factors = [_factors(problem, column) for column in range(neurons)]
     program, room, turn = None, 0, 0
     while True:
         turn += 1
         most = max(len(rows) for rows in held)
         if program is None or most > room:
             room = max(2 * most, _AT_ONCE)
-            program = _stated(problem, factors, room)
+            program = _stated(problem, [factor for _, factor in factors], room)
         _fill(problem, program, held)
         failure = _run(program)
         if failure is not None:
@@ -69,16 +69,16 @@ def by_cvxpy(problem: Problem, tolerance: float) -> Solution:
         if turn == _ROUNDS or not any(len(np.setdiff1d(*pair)) for pair in zip(broken, held, strict=True)):
             break
         held = [np.union1d(*pair) for pair in zip(held, broken, strict=True)]
-    multipliers = _multipliers(problem, program, held, (weights, bias))
+    multipliers = _multipliers(problem, program, held, [basis for basis, _ in factors])
     return finished(problem, Found(_with_zeros(weights), bias, multipliers, turn, "cvxpy"), tolerance)
 
 
-def _factor(problem: Problem, column: int) -> Array:
-    """The triangular factor of a neuron's EQUAL rows, (X, 1, T): at most N + 2 rows."""
+def _factors(problem: Problem, column: int) -> tuple[Array, Array]:
+    """The QR decomposition of a neuron's EQUAL rows, (X, 1, T): R has at most N + 2 rows."""
     rows = np.flatnonzero(problem.kind[:, column] == EQUAL)
     target = problem.target[rows, column : column + 1].astype(np.float64)
-    factor: Array = qr(np.hstack([_design(problem, rows), target]), mode="r")[0]
-    return factor[: problem.shape[1] + 2]
+    basis, factor = qr(np.hstack([_design(problem, rows), target]), mode="economic")
+    return np.asarray(basis), np.asarray(factor)
 
 
 def _design(problem: Problem, rows: Array) -> Array:
@@ -95,7 +95,7 @@ def _stated(problem: Problem, factors: list[Array], room: int) -> _Program:
     ]
     epsilon = max(problem.epsilon, _LEAST_BALL * problem.norm())
     bounded = bool(parts) and np.isfinite(epsilon)
-    ball = cvxpy.norm(cvxpy.hstack(parts)) <= epsilon if bounded else None
+    ball = cvxpy.SOC(cvxpy.Constant(epsilon), cvxpy.hstack(parts)) if bounded else None
     left = [cvxpy.Parameter((room, inputs + problem.bias)) for _ in range(neurons)]
     right = [cvxpy.Parameter(room) for _ in range(neurons)]
     sides = [left[column] @ weights[:, column] <= right[column] for column in range(neurons)]
@@ -155,14 +155,15 @@ def _broken(problem: Problem, weights: Array, bias: Array | None) -> list[Array]
     return [np.sort(rows[over[rows, column] > limit]) for column, rows in enumerate(worst)]
 
 
-def _multipliers(
-    problem: Problem, program: _Program, held: list[Array], found: tuple[Array, Array | None]
-) -> Multipliers:
-    residual = output_of(problem, slice(None), *found) - problem.target
-    values = np.where(problem.kind == EQUAL, residual, 0.0)
-    norm = float(np.linalg.norm(values))
-    values *= 0.0 if program.ball is None or norm == 0 else float(program.ball.dual_value) / norm
-    for column, (side, rows) in enumerate(zip(program.sides, held, strict=True)):
+def _multipliers(problem: Problem, program: _Program, held: list[Array], bases: list[Array]) -> Multipliers:
+    values = np.zeros(problem.target.shape)
+    in_ball = np.zeros(0) if program.ball is None else -np.ravel(program.ball.dual_value[1])
+    first = 0
+    for column, (side, rows, basis) in enumerate(zip(program.sides, held, bases, strict=True)):
+        part = in_ball[first : first + basis.shape[1]]
+        first += basis.shape[1]
+        if len(part):
+            values[problem.kind[:, column] == EQUAL, column] = basis @ part
         pulls = np.maximum(np.ravel(side.dual_value)[: len(rows)], 0.0)
         values[rows, column] = _signs(problem, rows, column) * pulls
     return lambda rows: values[rows]

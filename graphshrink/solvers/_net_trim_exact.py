@@ -24,7 +24,8 @@ from graphshrink.solvers._net_trim_repair import broken_rows
 
 _RIDGE: Final = 1e-10
 _JOINS: Final = 1e-4  # above 1: the correlation with which an input joins
-_WORTH: Final = 50  # iterations of ADMM
+_WORTH: Final = 2.5  # iterations of ADMM ...
+_CHEAP: Final = 3e8  # ... or multiplications
 
 
 @dataclass(slots=True)
@@ -91,7 +92,7 @@ class Exact:
         for rows in self._problem.blocks():
             part = self._problem.inputs[rows]
             slope += part.T @ multipliers(rows).astype(part.dtype)
-        broken = broken_rows(self._problem, weights, bias, np.arange(weights.shape[1]))
+        broken = broken_rows(self._problem, weights, bias, np.arange(self._problem.shape[2]))
         corrected = False
         for column, neuron in enumerate(self._neurons):
             signs = _corrected_signs(neuron.signs, weights[:, column], slope[:, column])
@@ -109,7 +110,8 @@ def worth_while(problem: Problem, signs: Array, held: list[Array]) -> bool:
     samples, inputs, neurons = problem.shape
     support = np.count_nonzero(signs, axis=0).astype(np.float64)
     cost = samples * float(np.sum(support * support))
-    return sum(map(len, held)) <= support.sum() + neurons and cost <= _WORTH * 4.0 * samples * inputs * neurons
+    cheap = cost <= max(_WORTH * 4.0 * samples * inputs * neurons, _CHEAP)
+    return cheap and sum(map(len, held)) <= support.sum() + neurons
 
 
 def _corrected_signs(signs: Array, weights: Array, slope: Array) -> Array:

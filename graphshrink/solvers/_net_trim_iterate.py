@@ -12,9 +12,9 @@ from graphshrink.solvers._net_trim_finish import Found, finished
 from graphshrink.solvers._net_trim_problem import BREACH, TOLERANCE, Problem, Solution
 from graphshrink.solvers._net_trim_repair import repaired
 
-_FIRST: Final = Residuals(primal=5e-4, dual=5e-3)
+_FIRST: Final = Residuals(primal=2e-3, dual=2e-2)
 """Where it is worth while to look at the constraints for the first time; then at half of that, and so on."""
-_SLACK: Final = 2e-4  # of epsilon, left for the repair
+_SLACK: Final = 1e-4  # of epsilon, left for the repair
 _MOST_SLACK: Final = 8e-4
 _LATER: Final = 50  # iterations between two looks, at most
 _ROUNDS: Final = 6
@@ -38,8 +38,7 @@ def advanced(admm: Admm, problem: Problem, tolerance: float, iterations: int) ->
         best = found if best is None or _order(found) < _order(best) else best
         if best.converged or admm.iterations >= last:
             return best
-        if found.residual > problem.epsilon:
-            slack = min(2 * slack, _MOST_SLACK)
+        slack = min(2 * slack, _MOST_SLACK) if found.residual > problem.epsilon else slack / 2
         goal = Residuals(goal.primal / 2, goal.dual / 2)
 
 
@@ -57,14 +56,17 @@ def _exact(admm: Admm, problem: Problem, tolerance: float) -> Iterator[Solution]
         return
     exact = Exact(problem, signs, held)
     limit = _FAILED * float(np.abs(admm.weights).sum())
+    last: Solution | None = None
     for _ in range(_ROUNDS):
         solution = exact.solution()
         if solution is None:
             return
         found = finished(problem, Found(*solution, admm.iterations, "admm"), tolerance)
         yield found
-        if found.converged or found.objective > limit or not exact.correct(*solution):
+        worse = found.objective > limit or (last is not None and _order(found) > _order(last))
+        if found.converged or worse or not exact.correct(*solution):
             return
+        last = found
 
 
 def _order(found: Solution) -> tuple[bool, float]:

@@ -19,10 +19,11 @@ from graphshrink.solvers._net_trim_problem import Problem, Solution
 _RANGE: Final = (1e-3, 1.0)  # of the residual of zero weights
 _FIRST: Final = 0.1
 _TRIALS: Final = 12
-_EACH: Final = 60  # iterations of a trial, at most
-_COUNTING: Final = Residuals(primal=2e-3, dual=2e-2)
+_EACH: Final = 100  # iterations of a trial, at most
+_COUNTING: Final = Residuals(primal=1e-3, dual=2e-2)
 _NEAR: Final = 0.02  # relative difference to the wanted number that is near enough
-_CORRECTIONS: Final = 3
+_CORRECTIONS: Final = 6
+_STEP: Final = 1.0  # of the logarithm of epsilon, until the wanted number is enclosed
 
 
 @dataclass(slots=True)
@@ -32,26 +33,32 @@ class _Search:
     Attributes:
         low: the largest epsilon that gives too many weights, and how many.
         high: the smallest epsilon that gives too few.
+        trials: how many there were.
     """
 
     wanted: float
     low: tuple[float, float] | None = None
     high: tuple[float, float] | None = None
+    trials: int = 0
 
-    def learn(self, epsilon: float, count: float) -> None:
-        """Note a trial."""
+    def ends(self, epsilon: float, count: int, least: float) -> bool:
+        """Note a trial; whether it is near enough, or there is nothing below."""
+        self.trials += 1
         at = (math.log(epsilon), math.log(max(count, 0.5)))
         if at[1] > math.log(self.wanted):
             self.low = at
         else:
             self.high = at
+        return abs(count - self.wanted) <= _NEAR * self.wanted or (epsilon <= least and count < self.wanted)
 
     def next(self, least: float, most: float) -> float:
         """The epsilon to try, between what is known and within limits."""
         if self.low is None or self.high is None:
-            factor, known = (1 / 3, self.high) if self.low is None else (3.0, self.low)
-            guess = math.exp(known[0]) * factor if known is not None else most * _FIRST
-            return min(max(guess, least), most)
+            known = self.low if self.high is None else self.high
+            if known is None:
+                return most * _FIRST
+            away = min(max(known[1] - math.log(self.wanted), -_STEP), _STEP)
+            return min(max(math.exp(known[0] + away), least), most)
         slope = (self.high[0] - self.low[0]) / (self.high[1] - self.low[1])
         guess = self.low[0] + slope * (math.log(self.wanted) - self.low[1])
         margin = 0.1 * (self.high[0] - self.low[0])
@@ -71,23 +78,12 @@ def by_density(problem: Problem, density: float, tolerance: float, iterations: i
     admm = Admm(replace(problem, epsilon=epsilon))
     for _ in range(_TRIALS):
         admm.run(epsilon, _EACH, _COUNTING)
-        count = int(np.count_nonzero(admm.weights))
-        search.learn(epsilon, count)
-        if abs(count - wanted) <= _NEAR * wanted or (epsilon == least and count < wanted):
+        if search.ends(epsilon, int(np.count_nonzero(admm.weights)), least):
             break
         epsilon = search.next(least, most)
-    return _corrected(admm, replace(problem, epsilon=epsilon), search, (tolerance, iterations, least, most))
-
-
-def _corrected(admm: Admm, problem: Problem, search: _Search, limits: tuple[float, int, float, float]) -> Solution:
-    """Solve to the end; the last digits move the number of weights a little."""
-    tolerance, iterations, least, most = limits
-    found = advanced(admm, problem, tolerance, iterations)
-    for _ in range(_CORRECTIONS):
-        count = np.count_nonzero(found.weights)
-        if abs(count - search.wanted) <= _NEAR * search.wanted or (found.epsilon == least and count < search.wanted):
-            break
-        away = (count / search.wanted) ** 0.5
-        epsilon = min(max(found.epsilon * away, least), most)
+    search = _Search(wanted)  # anew: what was counted half way is a little wrong
+    while True:
         found = advanced(admm, replace(problem, epsilon=epsilon), tolerance, iterations)
-    return found
+        if search.ends(epsilon, int(np.count_nonzero(found.weights)), least) or search.trials > _CORRECTIONS:
+            return found
+        epsilon = search.next(least, most)

@@ -21,9 +21,11 @@ __all__ = ["AT_LEAST", "AT_MOST", "BREACH", "EQUAL", "Problem", "Solution", "Sol
 
 Solver = Literal["auto", "cvxpy", "admm"]
 
-ITERATIONS: Final = 1000
+ITERATIONS: Final = 2000
 SMALL: Final = 20_000
 """Entries of all neurons' Gram matrices, up to which a layer is left to cvxpy."""
+MEDIUM: Final = 10 * SMALL
+"""Up to which cvxpy takes over when ADMM does not converge."""
 
 
 def solve(
@@ -37,7 +39,8 @@ def solve(
 
     Args:
         problem: what to solve.
-        solver: "cvxpy" for small layers, "admm" for any; "auto" chooses by size.
+        solver: "cvxpy" for small layers, "admm" for any; "auto" chooses by size, and tries cvxpy where a layer that is
+            not much larger did not converge.
         start: weights to begin with, (N, M); most useful where they are near the answer.
         tolerance: on the relative gap between the weights' l1 norm and what is certified to be the least one.
         iterations: at most as many of ADMM.
@@ -50,14 +53,18 @@ def solve(
     trivial = nothing(problem)
     if trivial.converged:
         return trivial
-    if solver == "cvxpy" or (solver == "auto" and _is_small(problem)):
+    if solver == "cvxpy" or (solver == "auto" and _fits(problem, SMALL)):
         return by_cvxpy(problem, tolerance)
-    return by_admm(problem, weights, tolerance, iterations)
+    found = by_admm(problem, weights, tolerance, iterations)
+    if found.converged or solver == "admm" or not _fits(problem, MEDIUM):
+        return found
+    other = by_cvxpy(problem, tolerance)
+    return other if other.converged else found
 
 
-def _is_small(problem: Problem) -> bool:
+def _fits(problem: Problem, limit: int) -> bool:
     samples, inputs, neurons = problem.shape
-    return neurons * inputs * inputs <= SMALL and samples * inputs <= SMALL * 10
+    return neurons * inputs * inputs <= limit and samples * (inputs + neurons) <= 100 * limit
 
 
 def solve_density(

@@ -15,7 +15,7 @@ from graphshrink.calibration import frontier
 from graphshrink.calibration.batches import Batches, batches_of
 from graphshrink.calibration.kept import Column
 from graphshrink.calibration.rows import Wanted
-from graphshrink.calibration.samples import held
+from graphshrink.calibration.samples import Indexed, held
 from graphshrink.calibration.sequential import Asked, Sequential
 from graphshrink.errors import CalibrationError, JudgeError
 from graphshrink.ir import edit
@@ -190,6 +190,23 @@ def test_values_asked_for_again_are_not_computed_again(runtime: Runtime) -> None
             for n in a
         )
         assert sequential.forward_passes == 2.0
+
+
+def test_samples_are_read_only_where_a_part_needs_them(runtime: Runtime) -> None:
+    reads: list[int] = []
+    feeds = feeds_of(5)
+
+    def read(index: int) -> Feeds:
+        reads.append(index)
+        return feeds[index]
+
+    graph = load(two_layers())
+    batches = Batches(Indexed(5, read, "counted"), 2, frozenset({"x"}))
+    with Sequential(graph, batches, runtime, memory=1 << 20) as sequential:
+        for values, count in ((["h"], 5), (["h"], 0), (["a"], 0), (["y", "x"], 5), (["y"], 0)):
+            reads.clear()
+            expect_close(joined(sequential, values, values)[1], whole(graph, feeds, values))
+            assert len(reads) == count
 
 
 def test_a_value_that_is_gone_is_computed_again(runtime: Runtime) -> None:
