@@ -2,15 +2,16 @@
 
 1. agreement: 50 small problems, random and cut from LeNet-300-100 on MNIST: distance of ADMM's objective to that of the
    full program in cvxpy (bar: 1e-3), and breach of the constraints (bar: 1e-4).
-2. speed: LeNet-300-100's first layer with 10,000 samples: seconds beside the full program (bar: 100 x, from five
-   neurons) and beside plain ADMM with rho = 1 until it has the same objective within 1e-3 (bar: 3 x).
+2. speed: LeNet-300-100's first layer with 10,000 samples: processor time beside the full program (bar: 100 x, from five
+   neurons) and beside plain ADMM with rho = 1 until it has the same objective within 1e-3 (bar: 3 x). Its runs take
+   minutes, too long to interleave, so that other time would say nothing.
 3. large: a layer of 4096 x 4096 with 20,000 samples: peak memory (bar: 4 GiB) and seconds.
 4. spirals: the network of nested spirals: weights left (bar: 3,156) at a relative discrepancy of .046 on a grid.
 5. lenet: the fully connected layers of the paper's LeNet at 6.8 % (bar: accuracy falls by less than .73 points).
 6. magnitude: every model at three densities beside magnitude pruning (bar: lower error on held-out inputs, at most 5 %
    of the weights left alone).
 
-Run it with OPENBLAS_NUM_THREADS=1 on a machine that others use too: all solvers then have one thread.
+Run it with OPENBLAS_NUM_THREADS=1, so that all solvers have one thread.
 Results are written after each part, and after each model of the last one, so that a run that is broken off keeps what
 it has. With `--parts` or `--models` what the file says of the others stays.
 """

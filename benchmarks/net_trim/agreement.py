@@ -4,10 +4,11 @@ from typing import Any, Final
 
 from benchmarks.measuring import Request, table
 from benchmarks.net_trim.full_program import full_program
-from benchmarks.net_trim.problems import small
+from benchmarks.net_trim.problems import digits, small
 from graphshrink.solvers.net_trim import BREACH, Solution, Solver, solve
 
 _COUNT, _COUNT_SHORT = 50, 6
+_IMAGES: Final = 400
 _SEED: Final = 20
 _BAR: Final = 1e-3
 _SOLVERS: Final[tuple[Solver, ...]] = ("admm", "cvxpy")
@@ -16,7 +17,8 @@ _SOLVERS: Final[tuple[Solver, ...]] = ("admm", "cvxpy")
 def agreement(asked: Request) -> list[dict[str, Any]]:
     """Objectives and constraints on random and real layers."""
     rows: list[dict[str, Any]] = []
-    for name, problem in small(_COUNT_SHORT if asked.short else _COUNT, _SEED):
+    images = digits(_IMAGES, asked.short)
+    for name, problem in small(_COUNT_SHORT if asked.short else _COUNT, _SEED, images):
         optimum = full_program(problem)
         row: dict[str, Any] = {"problem": name, "shape": problem.shape, "optimum": optimum.value}
         for solver in _SOLVERS:

@@ -5,6 +5,7 @@ of its sets.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -31,7 +32,7 @@ class Source(NamedTuple):
     held_out: Inputs
 
 
-class _Enough(Exception):
+class _EnoughError(Exception):
     """Ends a scoring from which inputs were recorded."""
 
 
@@ -42,14 +43,12 @@ def _of_task(task: Task) -> Source:
 
         def record(feeds: Mapping[str, Array]) -> dict[str, Array]:
             if len(found) == count:
-                raise _Enough
+                raise _EnoughError
             found.append(dict(feeds))
             return original(feeds)
 
-        try:
+        with suppress(_EnoughError):
             task.score(record, "development")
-        except _Enough:
-            pass
         return found
 
     return Source(task.name, lambda: str(task.model()), lambda count: list(task.calibration(count)), held_out)
@@ -64,13 +63,19 @@ def _shipped(name: str, arrays: str, input_name: str, fit: str, held_out: str) -
     return Source(name, lambda: path, lambda count: some(fit, count), lambda count: some(held_out, count))
 
 
+def _words(name: str) -> Source:
+    return _shipped(name, "words.npz", "letters", "calibration_letters", "test_letters")
+
+
 SOURCES: Final[Mapping[str, Source]] = {
     source.name: source
     for source in (
         _shipped("spirals", "spirals.npz", "input", "train_points", "test_points"),
-        *(_shipped(name, "words.npz", "letters", "calibration_letters", "test_letters") for name in ("lstm", "transformer")),
+        *(
+            _shipped(name, "words.npz", "letters", "calibration_letters", "test_letters")
+            for name in ("lstm", "transformer")
+        ),
         *(_of_task(task) for task in TASKS if not task.name.endswith(_SLICE)),
     )
 }
 """By name. Models of testmodels/ that are in the corpus too are there once."""
-

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from benchmarks.frontier.store import reason
 from benchmarks.measuring import Limits, Request, table, watch
 from benchmarks.net_trim.inputs import SOURCES
@@ -19,7 +17,6 @@ from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import FLOATING
 from graphshrink.ir.weight import weights
 from graphshrink.passes.net_trim import NetTrim
-from graphshrink.passing.base import Changed
 from graphshrink.report.ledger import json_ready
 from testmodels.fetching import FetchError
 
@@ -142,5 +139,5 @@ def verdict(asked: Request, rows: list[dict[str, Any]]) -> str:
     treated = sum(row["skipped"] <= _BAR_SKIPPED for row in done)
     return "\n".join(
         f"bar {what}: {count} of {len(rows)}; {asked.verdict(len(rows) - count, 0.5)}"
-        for what, count in ((f"lower error", lower), (f"at most {_BAR_SKIPPED:.0%} skipped", treated))
+        for what, count in (("lower error", lower), (f"at most {_BAR_SKIPPED:.0%} skipped", treated))
     )

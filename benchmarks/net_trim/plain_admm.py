@@ -25,7 +25,7 @@ class State(NamedTuple):
 
 def plain_admm(problem: Problem, rho: float = 1.0, look: int = 10) -> Iterator[State]:
     """Iterate for ever; the state after each few iterations."""
-    started = time.perf_counter()
+    started = time.process_time()
     samples, inputs, neurons = problem.shape
     ones = np.ones((samples, int(problem.bias)), problem.inputs.dtype)
     x = np.hstack([problem.inputs, ones])
@@ -53,7 +53,7 @@ def plain_admm(problem: Problem, rho: float = 1.0, look: int = 10) -> Iterator[S
         dual_weights += weights - dense
         iterations += 1
         if iterations % look == 0:
-            yield State(iterations, time.perf_counter() - started, float(np.abs(weights[:inputs]).sum()))
+            yield State(iterations, time.process_time() - started, float(np.abs(weights[:inputs]).sum()))
 
 
 def _soft(values: Array, threshold: Array) -> Array:

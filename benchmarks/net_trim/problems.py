@@ -13,8 +13,10 @@ from graphshrink.solvers.net_trim import AT_LEAST, AT_MOST, EQUAL, Problem
 from testmodels.mnist import as_input, load_mnist
 
 _MODEL: Final = ROOT / "testmodels" / "lenet-300-100.onnx"
+_DRAWN: Final = ROOT / "testmodels" / "digits_calibration.npz"  # for short runs: needs no download
 _SHARES: Final = (0.02, 0.05, 0.1, 0.2)  # epsilon's share of the targets' norm
 _LAYERS: Final = 3
+_CUT: Final = 200  # samples of a problem cut from a layer
 
 
 class Named(NamedTuple):
@@ -24,10 +26,17 @@ class Named(NamedTuple):
     problem: Problem
 
 
-def small(count: int, seed: int) -> Iterator[Named]:
+def digits(samples: int, drawn: bool) -> Array:
+    """MNIST's first training images as LeNet takes them, or the drawn digits that come with the repository."""
+    if drawn:
+        return np.asarray(np.load(_DRAWN)["input"][:samples], np.float32).reshape(-1, 784)
+    return as_input(load_mnist().train_images[:samples]).reshape(-1, 784)
+
+
+def small(count: int, seed: int, images: Array) -> Iterator[Named]:
     """Problems small enough for the full program: every other one cut out of a real layer."""
     rng = np.random.default_rng(seed)
-    layers = [lenet_layer(layer, 400) for layer in range(_LAYERS)]
+    layers = [lenet_layer(layer, images) for layer in range(_LAYERS)]
     for number in range(count):
         share = float(rng.choice(_SHARES))
         if number % 2 == 0:
@@ -48,7 +57,7 @@ def _random(rng: np.random.Generator, share: float) -> Problem:
 
 def _cut(rng: np.random.Generator, layer: tuple[Array, Array], share: float, relu: bool) -> Problem:
     inputs, outputs = layer
-    rows = np.sort(rng.choice(len(inputs), 200, replace=False))
+    rows = np.sort(rng.choice(len(inputs), _CUT, replace=False))
     part = inputs[rows]
     columns = np.argsort(-part.var(axis=0), kind="stable")[:40]  # dead pixels say nothing
     neurons = np.sort(rng.choice(outputs.shape[1], 4, replace=False))
@@ -77,10 +86,10 @@ def _with_epsilon(problem: Problem, share: float) -> Problem:
     return Problem(problem.inputs, problem.target, problem.kind, share * problem.norm(), problem.bias)
 
 
-def lenet_layer(layer: int, samples: int) -> tuple[Array, Array]:
-    """Inputs and outputs before the activation of a layer of LeNet-300-100, for MNIST's first training images."""
+def lenet_layer(layer: int, images: Array) -> tuple[Array, Array]:
+    """Inputs and outputs before the activation of a layer of LeNet-300-100."""
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(_MODEL).graph.initializer}
-    x = as_input(load_mnist().train_images[:samples]).reshape(samples, -1)
+    x = images
     for number in range(1, layer + 2):
         y = x @ weights[f"fc{number}.weight"].T + weights[f"fc{number}.bias"]
         if number == layer + 1:

@@ -48,7 +48,17 @@ def spirals(asked: Request) -> dict[str, Any]:
     lines = [_line(row, chosen) for row in rows]
     paper = ("the paper", *_PAPER["left"], sum(_PAPER["left"]), "-", _PAPER["discrepancy"], "-", "-")
     print("\nNested spirals, 2-200-200-2, cascade")
-    header = ("epsilon", "first", "second", "third", "weights left", "on training points", "on the grid", "on test points", "s")
+    header = (
+        "epsilon",
+        "first",
+        "second",
+        "third",
+        "weights left",
+        "on training points",
+        "on the grid",
+        "on test points",
+        "s",
+    )
     print(table(header, [*lines, paper]))
     met = chosen is not None and chosen["left"] <= _BAR_LEFT and chosen["grid"] <= _BAR_DISCREPANCY
     bar = f"bar {_BAR_LEFT:,} weights at {_BAR_DISCREPANCY} on the grid"
