@@ -13,7 +13,7 @@
 
 Run it with OPENBLAS_NUM_THREADS=1, so that all solvers have one thread.
 Results are written after each part, and after each model of the last one, so that a run that is broken off keeps what
-it has. With `--parts` or `--models` what the file says of the others stays.
+it has; the table of the last one is also written as Markdown. With `--parts` or `--models` what the file says of the others stays.
 """
 
 import json
@@ -27,7 +27,7 @@ from benchmarks.net_trim.agreement import agreement
 from benchmarks.net_trim.inputs import SOURCES
 from benchmarks.net_trim.large import large
 from benchmarks.net_trim.lenet import lenet
-from benchmarks.net_trim.magnitude import magnitude
+from benchmarks.net_trim.magnitude import magnitude, shown, verdict
 from benchmarks.net_trim.speed import speed
 from benchmarks.net_trim.spirals import spirals
 
@@ -54,6 +54,9 @@ def main() -> None:
             found[name] = _merged(found.get(name), state) if asked.only["models"] else state
             dates[name] = datetime.now(UTC).isoformat(timespec="seconds")
             asked.save(found)
+            if name == "magnitude" and asked.into is not None:
+                text = f"{shown(found[name])}\n\n{verdict(asked, found[name])}\n"
+                asked.into.with_suffix(".md").write_text(text, encoding="utf-8")
 
 
 def _before(asked: Request) -> dict[str, Any]:

@@ -24,6 +24,7 @@ _DENSITIES, _DENSITIES_SHORT = (0.5, 0.3, 0.1), (0.3,)
 _MODELS_SHORT: Final = ("spirals",)
 _FIT, _FIT_SHORT = 1000, 200
 _HELD_OUT, _HELD_OUT_SHORT = 200, 50
+_ROWS: Final = 2000  # of activations a layer
 _LIMITS: Final = Limits(seconds=900, memory=12 << 30)
 _BAR_SKIPPED: Final = 0.05
 
@@ -34,7 +35,7 @@ def both(name: str, density: float, fit: int, held_out: int) -> dict[str, Any]:
     feeds = source.fit(fit)
     with Bench(Path(source.model()), feeds, source.held_out(held_out)) as bench:
         before = time.process_time()
-        trimmed = bench.trim(NetTrim(density=density))
+        trimmed = bench.trim(NetTrim(density=density, samples=_ROWS))
         busy = time.process_time() - before
         left = nonzeros(trimmed.graph, trimmed.solved)
         pruned = prune(bench.graph, {label: count for label, (count, _) in left.items()})
@@ -60,11 +61,11 @@ def _left_alone(graph: Graph, trimmed: Trimmed) -> dict[str, Any]:
     """Floating weights, those that were left alone, and why, by share."""
     sizes = {w.label: w.tensor.size for w in weights(graph) if w.tensor.elem_type in FLOATING}
     whole = sum(sizes.values())
-    shares: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     for label, why in trimmed.skipped.items():
-        shares[why] += sizes.get(label, 0) / max(whole, 1)
-    reasons = {why: share for why, share in shares.most_common() if share > 0}
-    return {"weights": whole, "skipped": sum(shares.values()), "reasons": reasons}
+        counts[why] += sizes.get(label, 0)
+    reasons = {why: count / whole for why, count in counts.most_common() if count > 0}
+    return {"weights": whole, "skipped": sum(reasons.values()), "reasons": reasons}
 
 
 def magnitude(asked: Request) -> Iterator[list[dict[str, Any]]]:
