@@ -12,8 +12,8 @@
    of the weights left alone).
 
 Run it with OPENBLAS_NUM_THREADS=1, so that all solvers have one thread.
-Results are written after each part, and after each model of the last one, so that a run that is broken off keeps what
-it has; the table of the last one is also written as Markdown. With `--parts` or `--models` what the file says of the others stays.
+Results are written after each part, and after each model of the last one, whose table goes to results/net_trim.md too,
+so that a run that is broken off keeps what it has. With `--parts` or `--models` what the file says of the others stays.
 """
 
 import json

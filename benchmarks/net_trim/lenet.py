@@ -18,7 +18,7 @@ from testmodels.mnist import as_input, load_mnist
 _MODEL, _MODEL_SHORT = "net-trim-lenet", "lenet-300-100"
 _LAYERS: Final = ("Gemm",)
 _DENSITY: Final = 0.068
-_ROWS, _ROWS_SHORT = 5000, 150
+_ROWS, _ROWS_SHORT = 3000, 150
 _PAPER: Final = {"before": 0.9921, "after": 0.9848, "left": 109_460 / 1_610_752}  # the latter on validation images
 _BAR_FALL: Final = 0.0073
 
