@@ -1,9 +1,6 @@
-"""One layer of Net-Trim: from rows to a convex program, and from its solution to weights.
+"""One layer of Net-Trim: its groups of channels solved, and put together again."""
 
-z = scale * (x @ W) + constant + skips        what the activation gets
-U = scale * W, and the constant as a free bias, are solved for; then W = U / scale
-"""
-
+import math
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -11,36 +8,15 @@ import numpy as np
 
 from graphshrink.ir.types import Array
 from graphshrink.ops.lookup import Lookup
+from graphshrink.passes._net_trim_part import Found, Part, Sought
 from graphshrink.passes._net_trim_plan import Plan
 from graphshrink.passes._net_trim_rows import Both
-from graphshrink.solvers.net_trim import AT_LEAST, AT_MOST, EQUAL, Problem, Solution, Solver, solve, solve_density
-from graphshrink.solvers.net_trim_refit import refit
 from graphshrink.solvers.net_trim_table import fewest, of_density
 
-_TOLERANCE: Final = 1e-2  # on the certified gap of the l1 norm: closer, hardly a weight is another one
-
 _ALL_NEEDED: Final = "all of its weights are needed"
-
-
-@dataclass(frozen=True, slots=True)
-class Sought:
-    """What is asked of a layer.
-
-    Attributes:
-        epsilon: bound on the residual, relative to the targets; not used with a density.
-        density: share of weights to keep, or None.
-        gamma: by how much the squared error that the layers before have made may grow.
-        kappa: by which the bound on the last layer is multiplied.
-        solver: as for `solve`.
-        refit: whether what is left is fitted once more.
-    """
-
-    epsilon: float
-    density: float | None
-    gamma: float
-    kappa: float
-    solver: Solver
-    refit: bool
+_TRIED: Final = 16  # groups on which the epsilon of a density is searched for
+_HALVINGS: Final = 7  # of its range, on a logarithmic scale
+_RANGE: Final = (1e-3, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,106 +48,42 @@ def solved(plan: Plan, rows: Both, sought: Sought) -> Solved | str:
     scale = np.broadcast_to(form.channels(follows.scale), (groups, old.shape[2]))
     constant = np.broadcast_to(form.channels(plan.constant), scale.shape)
     has_bias = plan.bias is not None and len(form.channels(plan.constant)) == groups
-    parts = [_Part.of(plan, rows, old, scale, constant, group, has_bias) for group in range(groups)]
-    found: list[Solution] = []
-    for part in parts:
-        solution = part.solved(sought, plan.is_last)
-        if isinstance(solution, str):
-            return f"its program was not solved: {solution}"
-        found.append(solution)
-    norms = np.array([[part.norm, part.error(solution)] for part, solution in zip(parts, found, strict=True)])
-    matrix = np.stack([_divided(solution.weights, s) for solution, s in zip(found, scale, strict=True)])
+    parts = [Part.of(plan, rows, old, scale, constant, group, has_bias) for group in range(groups)]
+    found = _of_groups(parts, sought, plan.is_last)
+    if isinstance(found, str):
+        return f"its program was not solved: {found}"
+    norms = np.array([[part.norm, part.error(one)] for part, one in zip(parts, found, strict=True)])
+    matrix = np.stack([_divided(one.weights, s) for one, s in zip(found, scale, strict=True)])
     stored = plan.affine.stored(matrix)
     if np.count_nonzero(stored) >= np.count_nonzero(plan.weight.array):
         return _ALL_NEEDED
     bias = _bias(plan, found, constant) if has_bias else None
     whole, error = np.linalg.norm(norms, axis=0)
     unused = (int(np.sum(~matrix.any(axis=2))), int(np.sum(~matrix.any(axis=1))))
-    return Solved(stored, bias, float(error / whole) if whole > 0 else 0.0, max(s.gap for s in found), unused)
+    return Solved(stored, bias, float(error / whole) if whole > 0 else 0.0, max(one.gap for one in found), unused)
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """The program of one group of channels.
+def _of_groups(parts: list[Part], sought: Sought, is_last: bool) -> list[Found] | str:
+    """Every group by itself; those that are not solved stay as they are, unless it is all of them."""
+    if sought.density is not None and len(parts) > 1:
+        sought = _by_epsilon(parts, sought, sought.density)
+    answers = [part.solved(sought, is_last) for part in parts]
+    reasons = [answer for answer in answers if isinstance(answer, str)]
+    if len(reasons) == len(answers):
+        return reasons[0]
+    return [part.unchanged if isinstance(one, str) else one for part, one in zip(parts, answers, strict=True)]
 
-    Attributes:
-        problem: without its epsilon.
-        start: the weights as they are, times the scale.
-        norm: of the outputs that matter.
-        inherited: what the layers before have made of those already, with the weights as they are.
-    """
 
-    problem: Problem
-    start: Array
-    norm: float
-    inherited: float
-
-    @classmethod
-    def of(
-        cls, plan: Plan, rows: Both, old: Array, scale: Array, constant: Array, group: int, has_bias: bool
-    ) -> "_Part":
-        """Put the program together."""
-        weights = old[group] * scale[group]
-        then, now = rows
-        wanted = _z(then.inputs[group], weights, constant[group], then.skips, group)
-        present = _z(now.inputs[group], weights, constant[group], now.skips, group)
-        flat = plan.following.saturation
-        kind = np.full(wanted.shape, EQUAL, np.uint8)
-        kind[wanted <= flat.low] = AT_MOST
-        kind[wanted >= flat.high] = AT_LEAST
-        equal = kind == EQUAL
-        # Where the layers before have pushed an output over its threshold, the weights as they are shall stay feasible.
-        target = np.where(kind == AT_MOST, np.maximum(present, flat.low), wanted)
-        target = np.where(kind == AT_LEAST, np.minimum(present, flat.high), target)
-        skips = 0.0 if now.skips is None else now.skips[group]
-        base = skips if has_bias else skips + constant[group]
-        problem = Problem(now.inputs[group], (target - base).astype(wanted.dtype), kind, np.inf, has_bias)
-        norm, inherited = np.linalg.norm(wanted * equal), np.linalg.norm((present - wanted) * equal)
-        return cls(problem, weights, float(norm), float(inherited))
-
-    def solved(self, sought: Sought, is_last: bool) -> Solution | str:
-        """By density, or by the bound on the residual; or why not."""
-        try:
-            solution = self._sparsest(sought, is_last)
-        except np.linalg.LinAlgError as e:
-            return str(e)
-        solution = self._refitted(solution, sought.density) if sought.refit else solution
-        return solution if solution.converged else f"{solution.reason}"
-
-    def _sparsest(self, sought: Sought, is_last: bool) -> Solution:
-        if sought.density is not None:
-            return solve_density(self.problem, sought.density, _TOLERANCE)
-        epsilon = max(sought.epsilon * self.norm, sought.gamma**0.5 * self.inherited)
-        problem = replace(self.problem, epsilon=epsilon * (sought.kappa if is_last else 1.0))
-        return solve(problem, sought.solver, self.start, _TOLERANCE)
-
-    def _refitted(self, solution: Solution, density: float | None) -> Solution:
-        """The weights that are left, fitted once more.
-
-        What was not certified to be the sparsest is good enough where it keeps to the bound then, breaches of the
-        inequalities included; or where the share of weights is all that was asked for.
-        """
-        weights = solution.weights if density is None else self._largest(solution.weights, density)
-        better = refit(self.problem, weights, solution.bias)
-        enough = solution.converged or density is not None or better.residual <= solution.epsilon
-        return replace(solution, weights=better.weights, bias=better.bias, converged=enough)
-
-    def _largest(self, weights: Array, density: float) -> Array:
-        """At most so many weights: those that move the outputs most."""
-        spare = np.count_nonzero(weights) - round(density * weights.size)
-        if spare <= 0:
-            return weights
-        energy = np.einsum("ij,ij->j", self.problem.inputs, self.problem.inputs, dtype=np.float64)
-        moves = np.abs(weights) * np.sqrt(energy)[:, None]
-        threshold = np.partition(moves[weights != 0], spare - 1)[spare - 1]
-        return np.where(moves > threshold, weights, 0.0)
-
-    def error(self, solution: Solution) -> float:
-        """Frobenius norm of the residual of the outputs that matter."""
-        inputs = self.problem.inputs
-        made = inputs @ solution.weights.astype(inputs.dtype)
-        made = made if solution.bias is None else made + solution.bias.astype(inputs.dtype)
-        return float(np.linalg.norm((made - self.problem.target) * (self.problem.kind == EQUAL)))
+def _by_epsilon(parts: list[Part], sought: Sought, density: float) -> Sought:
+    """One epsilon for all groups, by which some of them together get the density: groups differ in what they need."""
+    some = parts[:: math.ceil(len(parts) / _TRIED)]
+    size = sum(part.start.size for part in some)
+    low, high = map(math.log, _RANGE)
+    for _ in range(_HALVINGS):
+        middle = replace(sought, density=None, epsilon=math.exp((low + high) / 2), gamma=0.0, kappa=1.0)
+        kept = sum(np.count_nonzero(part.sparsest(middle, False).weights) for part in some)
+        low, high = ((low + high) / 2, high) if kept > density * size else (low, (low + high) / 2)
+    return replace(sought, density=None, epsilon=math.exp(high), gamma=0.0, kappa=1.0)
 
 
 def _looked_up(plan: Plan, form: Lookup, indices: Array, sought: Sought) -> Solved | str:
@@ -187,19 +99,13 @@ def _looked_up(plan: Plan, form: Lookup, indices: Array, sought: Sought) -> Solv
     return Solved(plan.affine.stored(new[None]), None, error / whole if whole > 0 else 0.0, 0.0, unused)
 
 
-def _z(inputs: Array, weights: Array, constant: Array, skips: Array | None, group: int) -> Array:
-    made = inputs @ weights.astype(inputs.dtype) + constant.astype(inputs.dtype)
-    whole: Array = made if skips is None else (made + skips[group]).astype(inputs.dtype)
-    return whole
-
-
 def _divided(weights: Array, scale: Array) -> Array:
     """W of U; an output that is multiplied by nothing needs no weights."""
     divided: Array = np.divide(weights, scale, out=np.zeros_like(weights), where=scale != 0)
     return divided
 
 
-def _bias(plan: Plan, found: list[Solution], constant: Array) -> Array:
+def _bias(plan: Plan, found: list[Found], constant: Array) -> Array:
     """The constant that makes the sum of all shifts what was solved for."""
     assert plan.bias is not None
     solved_for = np.stack([old if s.bias is None else s.bias for s, old in zip(found, constant, strict=True)])

@@ -69,7 +69,7 @@ def enough(rows: Both, generator: np.random.Generator) -> Both:
     missing = _ROWS * width - count
     if missing <= 0:
         return rows
-    source = np.arange(missing) % count
+    source = np.arange(missing, dtype=np.intp) % count
     energy = np.mean(inputs.astype(np.float64) ** 2, axis=1, keepdims=True)
     size = np.sqrt(energy + _FLOOR * energy.mean(axis=2, keepdims=True))
     noise = (_NOISE * size * generator.standard_normal((groups, missing, width))).astype(inputs.dtype)

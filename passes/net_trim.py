@@ -1,6 +1,7 @@
 """net-trim: every layer gets the sparsest weights with which it keeps its outputs on sample inputs."""
 
 import math
+import re
 import time
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final, Self, cast
@@ -16,14 +17,16 @@ from graphshrink.ir.tensor import FilledData
 from graphshrink.ir.types import Array
 from graphshrink.ir.weight import Weight, weights
 from graphshrink.ops.lookup import Lookup
-from graphshrink.passes._net_trim_layer import Solved, Sought, solved
+from graphshrink.passes._net_trim_layer import Solved, solved
+from graphshrink.passes._net_trim_part import Sought
 from graphshrink.passes._net_trim_plan import Plan, plan
 from graphshrink.passes._net_trim_rows import Both, collected, enough, wanted
 from graphshrink.passes._net_trim_states import named_states
 from graphshrink.passing.base import Changed, Context, Layer, Pass, PassResult, Skipped
 from graphshrink.solvers.net_trim import Solver
 
-_AUTO: Final = "auto"
+_AUTO: Final = re.compile(r"auto(?:/([1-9]\d{0,3}))?")
+_LEAST_PART: Final = 64  # of the bound, as its divisor
 _BOUND: Final = 0.1  # to split over the layers where the user gives none
 _MARGIN: Final = 0.9  # of the bound is split, as in the manager
 _LEAST: Final = 1e-3  # epsilon; below it hardly a weight can go
@@ -51,7 +54,8 @@ class NetTrim(Pass):
     4. A layer whose program is not solved, or needs all weights, stays as it is.
 
     Attributes:
-        epsilon: bound on each layer's residual, relative to its outputs; "auto" splits the model's bound.
+        epsilon: bound on each layer's residual, relative to its outputs; "auto" splits the model's bound,
+            "auto/2" half of it.
         density: share of each layer's weights to keep; 0 goes by epsilon.
         scheme: "cascade" or "parallel".
         gamma: by how much the squared error of the layers before may grow in a layer, 1 or more.
@@ -63,7 +67,7 @@ class NetTrim(Pass):
 
     name: ClassVar[str] = "net-trim"
     buys: ClassVar[str] = "disk"
-    epsilon: str = _AUTO
+    epsilon: str = "auto"
     density: float = 0.0
     scheme: str = "cascade"
     gamma: float = 1.1
@@ -73,8 +77,10 @@ class NetTrim(Pass):
     refit: bool = True
 
     def __post_init__(self) -> None:
-        if self.epsilon != _AUTO and not 0 < _number(self.epsilon) < math.inf:
-            raise UsageError(f"net-trim: epsilon={self.epsilon!r} is neither auto nor a number above 0")
+        if _part(self.epsilon) is None and not 0 < _number(self.epsilon) < math.inf:
+            raise UsageError(
+                f"net-trim: epsilon={self.epsilon!r} is neither auto, nor like auto/2, nor a number above 0"
+            )
         limits = {
             f"density={self.density} is outside 0 to 1": 0 <= self.density <= 1,
             f"gamma={self.gamma} is below 1": self.gamma >= 1,
@@ -98,8 +104,8 @@ class NetTrim(Pass):
         """Half the error, or half as many weights again."""
         if self.density:
             return replace(self, density=self.density * _DENSER) if self.density * _DENSER < 1 else None
-        if self.epsilon == _AUTO:
-            return replace(self, epsilon=str(_BOUND / _STEP))
+        if (part := _part(self.epsilon)) is not None:
+            return replace(self, epsilon=f"auto/{2 * part}") if part < _LEAST_PART else None
         softer = _number(self.epsilon) / _STEP
         return replace(self, epsilon=str(softer)) if softer >= _LEAST else None
 
@@ -118,6 +124,12 @@ def _run(settings: NetTrim, graph: Graph, context: Context) -> PassResult:
         planned = _planned(graph, layers, context, result)
         _Run(settings, graph, context, calibration, result).solve(planned)
     return result
+
+
+def _part(epsilon: str) -> int | None:
+    """By what the bound is divided before it is split over the layers; None where epsilon is a number of its own."""
+    match = _AUTO.fullmatch(epsilon)
+    return None if match is None else int(match[1] or 1)
 
 
 def _number(text: str) -> float:
@@ -186,7 +198,8 @@ class _Run:
         """
         bound = _MARGIN * (_BOUND if self.context.max_error is None else self.context.max_error)
         share = place / count if self.settings.scheme == "cascade" else 1 / count
-        epsilon = bound * share**0.5 if settings.epsilon == _AUTO else _number(settings.epsilon)
+        part = _part(settings.epsilon)
+        epsilon = _number(settings.epsilon) if part is None else bound * share**0.5 / part
         return Sought(
             epsilon,
             settings.density or None,
@@ -200,14 +213,16 @@ class _Run:
         weight = layer.weight
         new = answer.stored.astype(weight.tensor.array.dtype)
         seconds = time.perf_counter() - started
-        self.result.layers[weight.label] = Changed(_detail(new, answer) + remark, _difference(weight.array, new), seconds)
+        self.result.layers[weight.label] = Changed(
+            _detail(new, answer) + remark, _difference(weight.array, new), seconds
+        )
         edit.set_constant(weight.graph, weight.name, weight.tensor.with_array(new))
         if answer.bias is None or layer.bias is None:
             return
         bias = layer.bias.weight
         moved = answer.bias.astype(bias.tensor.array.dtype)
-        error = _difference(bias.array, moved)
-        self.result.layers[bias.label] = Changed(f"bias of {weight.label}", error, part_of=weight.label)
+        moved_by = _difference(bias.array, moved)
+        self.result.layers[bias.label] = Changed(f"bias of {weight.label}", moved_by, part_of=weight.label)
         edit.set_constant(bias.graph, bias.name, bias.tensor.with_array(moved))
 
 

@@ -53,7 +53,7 @@ class Contribution:
 
     def rows(self, x: Array, at: Array) -> Array:
         """Inputs or states of those steps."""
-        samples = np.arange(at.shape[0])[:, None]
+        samples = np.arange(at.shape[0], dtype=np.intp)[:, None]
         if not self.of_states:
             steps = x if self.batch_first else np.swapaxes(x, 0, 1)
             same = steps[samples, at].reshape(at.size, -1)

@@ -1,6 +1,6 @@
 """Net-Trim for a table whose rows are looked up: the inputs are unit vectors, and the program falls apart.
 
-    minimise the number of weights   so that   sum over rows of count * ||row' - row||^2  <=  epsilon^2 * the same of row
+    minimise the number of weights   so that   sum over rows of count * ||row' - row||^2  <=  epsilon^2 * that of row
 
 Each weight either stays as it is or is zero, so the fewest are found by sorting, with no norm to stand in for them.
 """

@@ -223,7 +223,7 @@ def test_gates_of_recurrent_layers(direction: str) -> None:
     """An RNN without activation gives its gates: what inputs contribute, and what states do."""
     directions = 2 if direction == "bidirectional" else 1
     constants = {"W": normal(directions, 5, 4), "R": 0.4 * normal(directions, 5, 5, seed=1)}
-    given = {"activations": ["Affine"] * directions, "activation_alpha": [1.0] * directions}
+    given: dict[str, Any] = {"activations": ["Affine"] * directions, "activation_alpha": [1.0] * directions}
     rnn = helper.make_node("RNN", ["x", "W", "R"], ["states"], hidden_size=5, direction=direction, **given)
     model = model_of([rnn], constants, {"x": [6, 3, 4]}, {"states": [6, directions, 3, 5]}, opset=13)
     x = normal(6, 3, 4, seed=2)

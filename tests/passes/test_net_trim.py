@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
 from onnx import TensorProto, helper, numpy_helper
 
 from graphshrink.calibration.engine import Calibration
@@ -23,6 +24,7 @@ from graphshrink.passes.net_trim import NetTrim
 from graphshrink.passing.base import Changed, Context, PassResult, Selection, Skipped
 from tests.models import model_of, normal
 from tests.runners import run_all
+from tests.strategies import WIDTH, models
 
 node = helper.make_node
 
@@ -243,6 +245,50 @@ def test_a_bias_that_is_excluded_stays(runtime: Runtime) -> None:
     np.testing.assert_array_equal(arrays(graph)["b1"], normal(16, seed=2))
 
 
+def test_few_samples_are_remarked_on_and_do_less_harm_than_magnitudes(runtime: Runtime) -> None:
+    model, few = perceptron(), SEEN[:12]
+    graph, result = trimmed(model, NetTrim(density=0.3), runtime, few)
+    assert changed(result)["W1"].detail.endswith("; only 12 rows for 24 inputs")
+    assert error(graph, model, NEW) < error(by_magnitude(model, graph, ["W1", "W2"]), model, NEW) / 1.5
+
+
+def test_the_share_of_weights_of_many_groups_together(runtime: Runtime) -> None:
+    graph, _ = trimmed(convolution(groups=8), NetTrim(density=0.5), runtime, smooth(60, 0))
+    assert np.mean(arrays(graph)["W"] != 0) == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("op_type", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("is_named", [True, False])
+def test_recurrent_layers(op_type: str, is_named: bool, runtime: Runtime) -> None:
+    gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[op_type]
+    states = "states" if is_named else ""
+    nodes = [
+        node("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
+        node(op_type, ["t", "W", "R"], [states, "last"], hidden_size=12, direction="bidirectional"),
+        node("Identity", ["last"], ["y"]),
+    ]
+    constants = {"W": 0.1 * normal(2, 12 * gates, 24, seed=1), "R": 0.3 * normal(2, 12 * gates, 12, seed=2)}
+    model = model_of(nodes, constants, {"x": [1, 6, 24]}, {"y": [2, 1, 12]})
+    seen, new = (samples(correlated(n, 24, 6, seed=seed).transpose(0, 2, 1)) for n, seed in ((60, 0), (20, 9)))
+    graph, result = trimmed(model, NetTrim("0.1"), runtime, seen)
+    assert changed(result).keys() == {"W", "R"}
+    assert all(np.mean(array == 0) > 0.1 for array in arrays(graph).values())
+    assert error(graph, model, new) < 0.15
+    assert [operator.outputs for _, operator in graph.operators() if operator.is_a(op_type)] == [(states, "last")]
+
+
+def test_tables_keep_what_is_looked_up(runtime: Runtime) -> None:
+    model = model_of([node("Gather", ["W", "x"], ["y"])], {"W": normal(30, 16)}, {"x": [1, 5]}, {"y": [1, 5, 16]})
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+    often = samples(np.random.default_rng(0).integers(-10, 0, (40, 5)))
+    graph, result = trimmed(model, NetTrim("0.2"), runtime, often)
+    zeros = np.mean(arrays(graph)["W"] == 0, axis=1)
+    assert changed(result).keys() == {"W"}
+    assert 0.01 < error(graph, model, often) < 0.2
+    assert 0 < zeros[20:].mean() < zeros[:20].mean() / 3
+    np.testing.assert_array_equal(arrays(graph)["W"], np.where(arrays(graph)["W"] == 0, 0, normal(30, 16)))
+
+
 # ---- what it leaves alone
 
 
@@ -298,13 +344,33 @@ def test_inputs_that_say_little_do_no_harm(x: Array, runtime: Runtime) -> None:
     assert error(graph, model, samples(x)) < 0.2
 
 
+@settings(max_examples=15)
+@given(models(runnable=True))
+def test_random_models(runtime: Runtime, model: onnx.ModelProto) -> None:
+    """Bodies, functions, tied and transposed weights, constants of other types: a reason for each that stays."""
+    feeds = samples(normal(12, WIDTH), flag=np.array(True))
+    graph, result = trimmed(model, NetTrim(density=0.5), runtime, feeds)
+    assert all(outcome.detail for outcome in changed(result).values())
+    assert all(reasons(result).values())
+    assert all(np.isfinite(found["y"]).all() for found in run_all(emit(graph), feeds[:2], optimised=True))
+
+
 # ---- options
+
+
+def test_auto_splits_the_bound_on_the_outputs(runtime: Runtime) -> None:
+    errors = {
+        epsilon: error(trimmed(perceptron(), NetTrim(epsilon), runtime, SEEN, max_error=bound)[0], perceptron(), SEEN)
+        for epsilon, bound in (("auto", 0.2), ("auto/2", 0.2), ("0.0001", 0.2))
+    }
+    assert errors["0.0001"] < 0.02 < errors["auto/2"] < errors["auto"] < 0.2
 
 
 @pytest.mark.parametrize(
     "options",
     [
         {"epsilon": "none"},
+        {"epsilon": "auto/0"},
         {"epsilon": "0"},
         {"epsilon": "inf"},
         {"density": 1.5},

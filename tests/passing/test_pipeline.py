@@ -295,3 +295,30 @@ def test_what_is_done_to_the_graph_stays_when_the_layers_are_given_up(original: 
     assert record.result.changed == []
     assert record.result.graph == ["Relu became LeakyRelu"]
     assert after.operator(after.order[1]).op_type == "LeakyRelu"
+
+
+@dataclass(frozen=True)
+class Exchange(Scale):
+    """Double the first layer, and make up for it in the second, up to an amount."""
+
+    name: ClassVar[str] = "exchange"
+
+    def run(self, graph: Graph, context: Context) -> PassResult:
+        assert context.milder.keys() <= {"W1"}  # the second has no settings of its own
+        found = {weight.name: weight for weight in weights(graph)}
+        own = context.settings(self, found["W1"])
+        if own is None:
+            return PassResult({"W1": Skipped("no"), "W2": Skipped("no")})
+        for name, factor in (("W1", 2.0), ("W2", 0.5 * (1 + own.amount))):
+            tensor = found[name].tensor
+            edit.set_constant(graph, name, tensor.with_array((tensor.array * factor).astype(np.float32)))
+        return PassResult({"W1": Changed(f"by {own.amount}", 1.0), "W2": Changed("with it", 0.5, part_of="W1")})
+
+
+def test_what_is_changed_together_is_measured_and_softened_together(original: Original) -> None:
+    """Each half alone is off by 100 %, so that by themselves both would be given up."""
+    after, (record,) = run_passes(load(original.path), [Exchange(0.08)], Context(), judge_of(original, 0.05))
+    assert record.backed_off and record.rolled_back is None
+    assert record.result.units == {"W1": ["W1", "W2"]}
+    assert record.result.layers["W1"] == Changed("by 0.02", 1.0)
+    np.testing.assert_allclose(arrays(after)["W1"], 2 * normal(32, 64), rtol=1e-6)
