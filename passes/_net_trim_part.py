@@ -100,7 +100,7 @@ class Part:
         """By density, or by the bound on the residual; or why not."""
         try:
             solution = self.sparsest(sought, is_last)
-        except np.linalg.LinAlgError as e:
+        except (np.linalg.LinAlgError, ValueError) as e:  # SciPy's word for numbers that are not finite
             return str(e)
         if not sought.refit:
             found = Found(solution.weights, solution.bias, solution.gap)
@@ -126,6 +126,8 @@ class Part:
         better = refit(self.problem, weights, solution.bias)
         if sought.thin and density is None:
             better = thin(self.problem, better, solution.epsilon)
+        if not np.isfinite(better.residual):
+            return "its weights are not finite"
         if not (solution.converged or density is not None or better.residual <= solution.epsilon):
             return f"{solution.reason}"
         return Found(better.weights, better.bias, solution.gap)

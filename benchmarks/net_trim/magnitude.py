@@ -43,6 +43,7 @@ def both(name: str, density: float, fit: int, held_out: int) -> dict[str, Any]:
     treated = sum(size for _, size in left.values())
     row = {
         "fit": len(feeds),
+        "rows": _ROWS,
         "held_out": ours.samples,
         "layers": len(left),
         "treated": treated,
