@@ -18,7 +18,7 @@ so that a run that is broken off keeps what it has. With `--parts` or `--models`
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -50,7 +50,8 @@ def main() -> None:
     dates: dict[str, str] = found.setdefault("dates", {})
     for name in asked.only["parts"] or tuple(_PARTS):
         answer = _PARTS[name](asked)
-        for state in answer if isinstance(answer, Iterator) else (answer,):
+        states: Iterable[Any] = answer if isinstance(answer, Iterator) else (answer,)
+        for state in states:
             found[name] = _merged(found.get(name), state) if asked.only["models"] else state
             dates[name] = datetime.now(UTC).isoformat(timespec="seconds")
             asked.save(found)

@@ -51,16 +51,18 @@ def _of_task(task: Task) -> Source:
             task.score(record, "development")
         return found
 
-    return Source(task.name, lambda: str(task.model()), lambda count: list(task.calibration(count)), held_out)
+    return Source(task.name, lambda: str(task.model()), task.calibration, held_out)
 
 
 def _shipped(name: str, arrays: str, input_name: str, fit: str, held_out: str) -> Source:
-    def some(key: str, count: int) -> Sequence[Feeds]:
-        with np.load(_FOLDER / arrays) as file:
-            return one_each(input_name, file[key][:count])
+    def some(key: str) -> Inputs:
+        def first(count: int) -> Sequence[Feeds]:
+            with np.load(_FOLDER / arrays) as file:
+                return one_each(input_name, file[key][:count])
 
-    path = str(_FOLDER / f"{name}.onnx")
-    return Source(name, lambda: path, lambda count: some(fit, count), lambda count: some(held_out, count))
+        return first
+
+    return Source(name, lambda: str(_FOLDER / f"{name}.onnx"), some(fit), some(held_out))
 
 
 def _words(name: str) -> Source:
@@ -71,10 +73,7 @@ SOURCES: Final[Mapping[str, Source]] = {
     source.name: source
     for source in (
         _shipped("spirals", "spirals.npz", "input", "train_points", "test_points"),
-        *(
-            _shipped(name, "words.npz", "letters", "calibration_letters", "test_letters")
-            for name in ("lstm", "transformer")
-        ),
+        *(_words(name) for name in ("lstm", "transformer")),
         *(_of_task(task) for task in TASKS if not task.name.endswith(_SLICE)),
     )
 }
