@@ -46,11 +46,13 @@ class Request:
     Attributes:
         short: small sizes, for CI.
         into: the JSON file to write, or None.
+        only: what to confine the run to, by option; empty for all.
     """
 
     name: str
     short: bool
     into: Path | None
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: dict[str, tuple[str, ...]]())
 
     def verdict(self, value: float, bar: float) -> str:
         """Whether a figure is under its bar; short runs are not judged."""
@@ -73,8 +75,14 @@ class Request:
         print(f"wrote {self.into}")
 
 
-def request(name: str, description: str | None) -> Request:
-    """Parse the command line of a benchmark."""
+def request(name: str, description: str | None, choices: Mapping[str, Iterable[str]] | None = None) -> Request:
+    """Parse the command line of a benchmark.
+
+    Args:
+        name: of the benchmark.
+        description: its first line is shown.
+        choices: options such as `--parts A,B` that confine the run, and what may be named there.
+    """
     summary = (description or "").strip().splitlines()[0]
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=summary)
     parser.add_argument(
@@ -83,9 +91,16 @@ def request(name: str, description: str | None) -> Request:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help=f"where the results go (default: benchmarks/results/{name}.json)"
     )
+    known = {option: tuple(names) for option, names in (choices or {}).items()}
+    for option, names in known.items():
+        parser.add_argument(f"--{option}", default="", metavar="A,B", help=f"only these of {', '.join(names)}")
     options = parser.parse_args()
     default = None if options.short else RESULTS / f"{name}.json"
-    return Request(name, options.short, options.json or default)
+    only = {option: tuple(filter(None, getattr(options, option).split(","))) for option in known}
+    for option, names in only.items():
+        if strange := set(names) - set(known[option]):
+            parser.error(f"--{option}: {', '.join(sorted(strange))} is none of {', '.join(known[option])}")
+    return Request(name, options.short, options.json or default, only)
 
 
 def circumstances() -> dict[str, Any]:

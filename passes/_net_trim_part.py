@@ -14,6 +14,7 @@ from graphshrink.passes._net_trim_plan import Plan
 from graphshrink.passes._net_trim_rows import Both
 from graphshrink.solvers.net_trim import AT_LEAST, AT_MOST, EQUAL, Problem, Solution, Solver, solve, solve_density
 from graphshrink.solvers.net_trim_refit import refit
+from graphshrink.solvers.net_trim_thin import thin
 
 _TOLERANCE: Final = 1e-2  # on the certified gap of the l1 norm: closer, hardly a weight is another one
 
@@ -29,6 +30,7 @@ class Sought:
         kappa: by which the bound on the last layer is multiplied.
         solver: as for `solve`.
         refit: whether what is left is fitted once more.
+        thin: whether weights are dropped then, as long as the bound on the residual holds.
     """
 
     epsilon: float
@@ -37,6 +39,7 @@ class Sought:
     kappa: float
     solver: Solver
     refit: bool
+    thin: bool
 
 
 class Found(NamedTuple):
@@ -97,12 +100,12 @@ class Part:
         """By density, or by the bound on the residual; or why not."""
         try:
             solution = self.sparsest(sought, is_last)
-        except np.linalg.LinAlgError as e:
+        except (np.linalg.LinAlgError, ValueError) as e:  # SciPy's word for numbers that are not finite
             return str(e)
         if not sought.refit:
             found = Found(solution.weights, solution.bias, solution.gap)
             return found if solution.converged else f"{solution.reason}"
-        return self._refitted(solution, sought.density)
+        return self._refitted(solution, sought)
 
     def sparsest(self, sought: Sought, is_last: bool) -> Solution:
         """The solution of the program itself."""
@@ -112,14 +115,19 @@ class Part:
         problem = replace(self.problem, epsilon=epsilon * (sought.kappa if is_last else 1.0))
         return solve(problem, sought.solver, self.start, _TOLERANCE)
 
-    def _refitted(self, solution: Solution, density: float | None) -> Found | str:
+    def _refitted(self, solution: Solution, sought: Sought) -> Found | str:
         """The weights that are left, fitted once more.
 
         What was not certified to be the sparsest is good enough where it keeps to the bound then, breaches of the
         inequalities included; or where the share of weights is all that was asked for.
         """
+        density = sought.density
         weights = solution.weights if density is None else self._largest(solution.weights, density)
         better = refit(self.problem, weights, solution.bias)
+        if sought.thin and density is None:
+            better = thin(self.problem, better, solution.epsilon)
+        if not np.isfinite(better.residual):
+            return "its weights are not finite"
         if not (solution.converged or density is not None or better.residual <= solution.epsilon):
             return f"{solution.reason}"
         return Found(better.weights, better.bias, solution.gap)

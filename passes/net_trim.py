@@ -63,6 +63,7 @@ class NetTrim(Pass):
         solver: "auto", "cvxpy" or "admm".
         samples: rows of activations that a layer is fitted to, at most.
         refit: whether the weights that are left are fitted once more.
+        thin: whether what that gains is spent on dropping more of them, as long as epsilon holds; needs refit.
     """
 
     name: ClassVar[str] = "net-trim"
@@ -75,6 +76,7 @@ class NetTrim(Pass):
     solver: str = "auto"
     samples: int = 5000
     refit: bool = True
+    thin: bool = False
 
     def __post_init__(self) -> None:
         if _part(self.epsilon) is None and not 0 < _number(self.epsilon) < math.inf:
@@ -208,6 +210,7 @@ class _Run:
             settings.kappa,
             cast("Solver", settings.solver),
             settings.refit,
+            settings.thin,
         )
 
     def _put(self, layer: Plan, answer: Solved, remark: str, started: float) -> None:

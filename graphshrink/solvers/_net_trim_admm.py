@@ -32,6 +32,7 @@ _LEAN: Final = (12.0, 3.0)  # the dual residual that balances a primal one of 1:
 _FIRST: Final = 300  # iterations
 _BAND: Final = 1.6  # rho stays while it is right up to this factor
 _MOST_CHANGE: Final = 5.0
+_FARTHEST: Final = 1e6  # from the first rho: with constraints that contradict each other it would go on for ever
 _TIMES_EPSILON: Final = 3.0  # what residuals of outputs are measured by, where that is less than the outputs ...
 _LEAST: Final = 1e-3  # ... but not less than this part of them
 
@@ -59,6 +60,7 @@ class Admm:
         guess = start if start is not None else _solved(self.gram, _RIDGE * mean, inputs, self._moment)[:inputs]
         self._tau = _TAU * mean
         self._rho = 1 / (self._tau * (float(np.abs(guess).mean()) or 1.0))
+        self._first_rho = self._rho
         self._inverse = _solved(self.gram, self._tau, inputs, np.eye(len(self.gram)))
         self._bias = np.zeros(neurons)
         self._before = np.zeros((inputs, neurons)) if start is None else start.copy()
@@ -160,6 +162,8 @@ class Admm:
         """Change rho, and the scaled multipliers with it."""
         change = float(np.sqrt(_LEAN[self.iterations > _FIRST] * found.primal / max(found.dual, 1e-12)))
         change = min(max(change, 1 / _MOST_CHANGE), _MOST_CHANGE)
+        so_far = self._rho / self._first_rho
+        change = min(max(change, 1 / (_FARTHEST * so_far)), _FARTHEST / so_far)
         if 1 / _BAND < change < _BAND:
             return
         weights = self.weights

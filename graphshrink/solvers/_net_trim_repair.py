@@ -15,7 +15,7 @@ from graphshrink.solvers._net_trim_problem import BREACH, Problem, excess, outpu
 
 _ROUNDS: Final = 15
 _ENOUGH: Final = 0.5  # of the breach that is allowed
-_RIDGE: Final = 1e-9  # of the mean diagonal of X^T X: weights of inputs that say the same
+_RIDGE: Final = 1e-7  # of the trace of X^T X, as much as its rounding: inputs that say the same make it indefinite
 
 
 def repaired(problem: Problem, weights: Array, bias: Array | None, gram: Array) -> tuple[Array, Array | None]:
@@ -63,7 +63,7 @@ def _held(problem: Problem, column: int, rows: Array, before: tuple[Array, float
     if chosen.size == 0:
         return weights, bias
     metric = gram[np.ix_(chosen, chosen)]
-    ridge = _RIDGE * float(np.diag(gram).mean() or 1.0)
+    ridge = _RIDGE * float(np.trace(gram) or 1.0)
     reach = cho_solve(cho_factor(metric + ridge * np.eye(len(chosen)), lower=True), active.T)
     whole = np.zeros(len(weights) + 1)
     whole[chosen] = reach @ lstsq(active @ reach, missing, cond=1e-10)[0]

@@ -1,0 +1,116 @@
+"""Net-Trim on a whole model, without the manager that would take settings back: what it gives is measured as it is."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from graphshrink.calibration.engine import Calibration
+from graphshrink.calibration.samples import Samples, held
+from graphshrink.ir.graph import Graph
+from graphshrink.ir.types import Feeds
+from graphshrink.ir.weight import weights
+from graphshrink.onnx_io.external import model_files
+from graphshrink.onnx_io.load import load
+from graphshrink.onnx_io.runtime import Limits
+from graphshrink.onnx_io.temporary import written
+from graphshrink.passes.net_trim import NetTrim
+from graphshrink.passing.base import Changed, Context, PassResult, Selection, Skipped
+from graphshrink.passing.pipeline import run_passes
+from graphshrink.passing.rules import By, LayerRule
+from graphshrink.verify import Original, Verdict
+
+Own: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""Options of single layers, by name."""
+
+_ALIKE: Final[Own] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """What Net-Trim made of a model.
+
+    Attributes:
+        graph: the model as it is now.
+        result: what the pass says of each layer.
+        seconds: wall time of the pass.
+    """
+
+    graph: Graph
+    result: PassResult
+    seconds: float
+
+    @property
+    def solved(self) -> list[str]:
+        """Labels of the weights that were solved for; biases, which go with them, are left out."""
+        outcomes = self.result.layers.items()
+        return [label for label, outcome in outcomes if isinstance(outcome, Changed) and outcome.part_of is None]
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Why weights were left alone, by label."""
+        return {label: each.reason for label, each in self.result.layers.items() if isinstance(each, Skipped)}
+
+
+class Bench:
+    """A model, running beside what is made of it.
+
+    Args:
+        model: its file.
+        fit: inputs that may be fitted to.
+        held_out: inputs on which outputs are compared.
+    """
+
+    def __init__(self, model: Path, fit: Sequence[Feeds], held_out: Sequence[Feeds]) -> None:
+        self.graph = load(model)
+        self._fit = held(fit, "to fit to")
+        self._held_out = held(held_out, "held out")
+        self._runtime = Limits().runtime(model_files(self.graph, model))
+        self._original = Original(self._runtime, model)
+
+    def trim(self, settings: NetTrim, include: tuple[str, ...] = (), layers: Own = _ALIKE) -> Trimmed:
+        """Run the pass.
+
+        Args:
+            settings: of all layers.
+            include: patterns of the layers that are meant; empty for all.
+            layers: other options for some of them, by name.
+        """
+        rules = tuple(LayerRule(NetTrim.name, By.NAME, name, options) for name, options in layers.items())
+        calibration = Calibration(self._fit, self._runtime)
+        started = time.perf_counter()
+        context = Context(selection=Selection(include), rules=rules, calibration=calibration)
+        graph, [record] = run_passes(self.graph, [settings], context, judge=None)
+        return Trimmed(graph, record.result, time.perf_counter() - started)
+
+    def compare(self, graph: Graph, samples: Samples | None = None) -> Verdict:
+        """Outputs beside the original's, on the held-out inputs if no others are given."""
+        with written(graph) as path:
+            return self._original.compare(path, self._held_out if samples is None else samples)
+
+    def on_fitted(self, graph: Graph) -> Verdict:
+        """Outputs beside the original's on the inputs that were fitted to: what settings may be chosen by."""
+        return self.compare(graph, self._fit)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._original.close()
+        self._runtime.close()
+
+
+def one_each(name: str, inputs: NDArray[np.generic]) -> list[Feeds]:
+    """Feeds of one row each."""
+    return [{name: inputs[i : i + 1]} for i in range(len(inputs))]
+
+
+def nonzeros(graph: Graph, labels: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Non-zero and all elements of some weights, by label."""
+    wanted = set(labels)
+    return {w.label: (int(np.count_nonzero(w.array)), w.tensor.size) for w in weights(graph) if w.label in wanted}
