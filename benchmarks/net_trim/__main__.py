@@ -20,7 +20,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from benchmarks.measuring import Request, request
 from benchmarks.net_trim.agreement import agreement
@@ -50,9 +50,9 @@ def main() -> None:
     dates: dict[str, str] = found.setdefault("dates", {})
     for name in asked.only["parts"] or tuple(_PARTS):
         answer = _PARTS[name](asked)
-        states: Iterable[Any] = answer if isinstance(answer, Iterator) else (answer,)
+        states = cast("Iterable[Any]", answer if isinstance(answer, Iterator) else (answer,))
         for state in states:
-            found[name] = _merged(found.get(name), state) if asked.only["models"] else state
+            found[name] = _merged(found.get(name), state) if name == "magnitude" and asked.only["models"] else state
             dates[name] = datetime.now(UTC).isoformat(timespec="seconds")
             asked.save(found)
             if name == "magnitude" and asked.into is not None:
