@@ -52,7 +52,7 @@ def main() -> None:
         answer = _PARTS[name](asked)
         states = cast("Iterable[Any]", answer if isinstance(answer, Iterator) else (answer,))
         for state in states:
-            found[name] = _merged(found.get(name), state) if asked.only["models"] else state
+            found[name] = _merged(found.get(name), state) if name == "magnitude" and asked.only["models"] else state
             dates[name] = datetime.now(UTC).isoformat(timespec="seconds")
             asked.save(found)
             if name == "magnitude" and asked.into is not None:
