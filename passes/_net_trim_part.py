@@ -119,16 +119,21 @@ class Part:
         """The weights that are left, fitted once more.
 
         What was not certified to be the sparsest is good enough where it keeps to the bound then, breaches of the
-        inequalities included; or where the share of weights is all that was asked for.
+        inequalities included; or, where the share of weights is what was asked for, if it is better than no weights.
         """
         density = sought.density
         weights = solution.weights if density is None else self._largest(solution.weights, density)
-        better = refit(self.problem, weights, solution.bias)
+        bias = solution.bias
+        if not solution.converged:
+            # Which weights are left may be right, but not their size, of which a fit corrects only what outputs show.
+            weights, bias = np.where(weights != 0, self.start, 0.0), self.constant if self.problem.bias else None
+        better = refit(self.problem, weights, bias)
         if sought.thin and density is None:
             better = thin(self.problem, better, solution.epsilon)
         if not np.isfinite(better.residual):
             return "its weights are not finite"
-        if not (solution.converged or density is not None or better.residual <= solution.epsilon):
+        bound = solution.epsilon if density is None else self.norm
+        if not (solution.converged or better.residual <= bound):
             return f"{solution.reason}"
         return Found(better.weights, better.bias, solution.gap)
 

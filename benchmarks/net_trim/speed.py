@@ -17,7 +17,7 @@ _SHARE: Final = 0.1
 _NEURONS: Final = (0, 60, 120, 180, 240)
 _BAR_FULL, _BAR_PLAIN = 100.0, 3.0
 _NEAR: Final = 1e-3
-_PATIENCE: Final = 6.0  # times our seconds
+_PATIENCE: Final = 4.0  # times our seconds
 
 
 def speed(asked: Request) -> dict[str, Any]:

@@ -21,13 +21,14 @@ class Found:
     multipliers: Multipliers
     iterations: int
     solver: str
+    bound: float = 0.0  # one that is known already
 
 
 def finished(problem: Problem, found: Found, tolerance: float) -> Solution:
     """Measure weights, and judge them."""
     breach = breach_of(problem, found.weights, found.bias)
     objective = float(np.abs(found.weights).sum())
-    bound = lower_bound(problem, found.multipliers)
+    bound = max(lower_bound(problem, found.multipliers), found.bound)
     gap = (objective - bound) / objective if objective > 0 else 0.0
     reasons = {
         f"inequalities are broken by {breach.violation:.2g} of the targets' scale": not breach.keeps_inequalities(),

@@ -16,7 +16,7 @@ _FIRST: Final = Residuals(primal=2e-3, dual=2e-2)
 """Where it is worth while to look at the constraints for the first time; then at half of that, and so on."""
 _SLACK: Final = 1e-4  # of epsilon, left for the repair
 _MOST_SLACK: Final = 8e-4
-_LATER: Final = 50  # iterations between two looks, at most
+_LATER: Final = 40  # iterations between two looks, at most
 _ROUNDS: Final = 6
 _FAILED: Final = 3.0  # times the l1 norm at the start: the guess leads nowhere
 
@@ -31,10 +31,12 @@ def advanced(admm: Admm, problem: Problem, tolerance: float, iterations: int) ->
     last = admm.iterations + max(iterations, 1)
     goal, slack = _FIRST, _SLACK
     best: Solution | None = None
+    bound = 0.0  # the best one: each is certified by itself
     while True:
         left = last - admm.iterations
         admm.run(problem.epsilon * (1 - slack), left if best is None else min(left, _LATER), goal)
-        found = candidate(admm, problem, tolerance)
+        found = candidate(admm, problem, tolerance, bound)
+        bound = max(bound, found.bound)
         best = found if best is None or _order(found) < _order(best) else best
         if best.converged or admm.iterations >= last:
             return best
@@ -42,10 +44,10 @@ def advanced(admm: Admm, problem: Problem, tolerance: float, iterations: int) ->
         goal = Residuals(goal.primal / 2, goal.dual / 2)
 
 
-def candidate(admm: Admm, problem: Problem, tolerance: float) -> Solution:
+def candidate(admm: Admm, problem: Problem, tolerance: float, bound: float) -> Solution:
     """The weights of now, repaired or made exact, whichever is better."""
     weights, bias = repaired(problem, admm.weights, admm.bias, admm.gram)
-    found = finished(problem, Found(weights, bias, admm.multipliers, admm.iterations, "admm"), tolerance)
+    found = finished(problem, Found(weights, bias, admm.multipliers, admm.iterations, "admm", bound), tolerance)
     return found if found.converged else min([found, *_exact(admm, problem, tolerance)], key=_order)
 
 

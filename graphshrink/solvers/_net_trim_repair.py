@@ -2,7 +2,8 @@
 
 Iterations bring an average residual down fast, and the worst of millions of inequalities slowly. So for each neuron by
 itself the broken ones are made equalities: the weights that are not zero (and the bias) move by the least squares of
-the change in the layer's output over all samples. What this breaks anew joins the equalities in the next round.
+the change in the layer's output over all samples; where a neuron has so many weights that this would take long, inputs
+count as uncorrelated. What is broken anew joins the equalities in the next round.
 """
 
 from typing import Final
@@ -15,6 +16,7 @@ from graphshrink.solvers._net_trim_problem import BREACH, Problem, excess, outpu
 
 _ROUNDS: Final = 15
 _ENOUGH: Final = 0.5  # of the breach that is allowed
+_WORTH: Final = 2.0  # steps of ADMM that the exact change of a neuron may take
 _RIDGE: Final = 1e-7  # of the trace of X^T X, as much as its rounding: inputs that say the same make it indefinite
 
 
@@ -62,9 +64,18 @@ def _held(problem: Problem, column: int, rows: Array, before: tuple[Array, float
         chosen = np.append(chosen, len(weights))
     if chosen.size == 0:
         return weights, bias
-    metric = gram[np.ix_(chosen, chosen)]
-    ridge = _RIDGE * float(np.trace(gram) or 1.0)
-    reach = cho_solve(cho_factor(metric + ridge * np.eye(len(chosen)), lower=True), active.T)
+    reach = _reach(problem, gram, chosen, active)
     whole = np.zeros(len(weights) + 1)
     whole[chosen] = reach @ lstsq(active @ reach, missing, cond=1e-10)[0]
     return weights + whole[:-1], bias + float(whole[-1])
+
+
+def _reach(problem: Problem, gram: Array, chosen: Array, active: Array) -> Array:
+    """(X^T X)^-1 times the transposed rows, both over the chosen weights, or its diagonal instead."""
+    samples, inputs, _ = problem.shape
+    ridge = _RIDGE * float(np.trace(gram) or 1.0)
+    if len(chosen) ** 3 > _WORTH * 12.0 * samples * inputs:  # a factor takes a third of the cube, a step 4 P N
+        diagonal: Array = np.diag(gram)[chosen, np.newaxis]
+        return active.T / (diagonal + ridge)
+    metric = gram[np.ix_(chosen, chosen)] + ridge * np.eye(len(chosen))
+    return cho_solve(cho_factor(metric, lower=True), active.T)

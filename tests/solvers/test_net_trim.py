@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from benchmarks.net_trim.full_program import full_program
 from graphshrink.errors import CalibrationError, InternalError
 from graphshrink.ir.types import Array
-from graphshrink.solvers import _net_trim_problem
+from graphshrink.solvers import _net_trim_problem, _net_trim_repair
+from graphshrink.solvers._net_trim_admm import Admm, Residuals
 from graphshrink.solvers._net_trim_bound import lower_bound
+from graphshrink.solvers._net_trim_problem import breach_of
+from graphshrink.solvers._net_trim_repair import repaired
 from graphshrink.solvers.net_trim import (
     AT_LEAST,
     AT_MOST,
@@ -205,6 +208,18 @@ def test_the_size_of_blocks_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> 
     cut = solve(problem, "admm")
     check(problem, cut)
     assert cut.objective == pytest.approx(whole.objective, rel=NEAR)
+
+
+def test_a_repair_that_takes_inputs_as_uncorrelated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_net_trim_repair, "_WORTH", 0.0)
+    problem = layer(2, limit=True)
+    admm = Admm(problem)
+    admm.run(problem.epsilon, 60, Residuals(0.0, 0.0))
+    weights, bias = repaired(problem, admm.weights, admm.bias, admm.gram)
+    assert breach_of(problem, admm.weights, admm.bias).violation > 10 * BREACH
+    assert breach_of(problem, weights, bias).violation <= BREACH
+    np.testing.assert_array_equal(weights == 0, admm.weights == 0)
+    check(problem, solve(problem, "admm"))
 
 
 def test_the_same_twice_and_through_pickle() -> None:
