@@ -73,7 +73,10 @@ class Storage:
     @property
     def encodings(self) -> tuple[Encoding, ...]:
         """Those that may be used; none of a plug-in where everything is to be plain."""
-        return _POLICIES[self.policy] if self.policy == "plain" else (*_POLICIES[self.policy], *self.extra)
+        known = _POLICIES[self.policy]
+        if self.portable:  # OpenVINO does not fold tables of pairs
+            known = tuple(encoding for encoding in known if not isinstance(encoding, Pairs))
+        return known if self.policy == "plain" else (*known, *self.extra)
 
 
 def policy_named(name: str) -> Policy:

@@ -181,8 +181,10 @@ def moments(problem: Problem) -> tuple[Array, Array]:
     width = problem.shape[1] + problem.bias
     gram, moment = np.zeros((width, width)), np.zeros((width, problem.shape[2]))
     for rows in problem.blocks():
-        gram += _transposed(problem, rows, _with_ones(problem.inputs[rows], problem.bias))
-        moment += _transposed(problem, rows, problem.target[rows])
+        # Products of float32 would leave a matrix that is not definite where inputs say the same.
+        part = _with_ones(problem.inputs[rows].astype(np.float64), problem.bias)
+        gram += part.T @ part
+        moment += part.T @ problem.target[rows].astype(np.float64)
     return gram, moment
 
 

@@ -268,3 +268,18 @@ def test_no_multipliers_claim_more_than_the_optimum(seed: int, size: float) -> N
 def test_cvxpy_is_loaded_by_those_who_solve() -> None:
     code = "import sys, graphshrink.solvers.net_trim; sys.exit('cvxpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("density", [0.05, 0.3])
+def test_many_inputs_that_say_the_same_few_things(density: float) -> None:
+    """X^T X has three dimensions and hundreds of rows: rounded to float32 it would not be positive."""
+    rng = np.random.default_rng(0)
+    inputs = np.maximum(rng.standard_normal((400, 3)) @ rng.standard_normal((3, 90)), 0).astype(np.float32)
+    inputs[:, 60:] = inputs[:, :30] * np.float32(1.25)
+    made = inputs @ rng.standard_normal((90, 40)).astype(np.float32)
+    kind = np.where(made > 0, EQUAL, AT_MOST).astype(np.uint8)
+    problem = Problem(inputs, np.maximum(made, 0), kind, np.inf, True)
+    gram = Admm(problem).gram
+    assert np.linalg.eigvalsh(gram).min() > -1e-12 * np.trace(gram)
+    found = solve_density(problem, density, 1e-2)
+    assert np.count_nonzero(found.weights) <= 1.3 * density * found.weights.size
