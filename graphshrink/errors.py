@@ -4,6 +4,8 @@
     ├── UsageError              2   an option, a pass specification or a path that cannot be meant
     ├── ModelError              1   the model is broken, or is no ONNX model
     ├── CalibrationError        1   the sample inputs do not fit the model, or are empty or not finite
+    │   ├── NotFiniteError      1   an activation is NaN or infinite
+    │   └── UnfitError          1   activations of which no layer can be made; a pass leaves it alone
     ├── JudgeError              1   a judge (checker, ONNX Runtime) refused, crashed or ran out of time or memory
     ├── VerificationError       3   the result differs from the original by more than its bound; nothing was written
     └── InternalError          70   graphshrink broke its own promise; a bug to be reported
@@ -33,6 +35,22 @@ class ModelError(GraphshrinkError):
 
 class CalibrationError(GraphshrinkError):
     """The sample inputs do not fit the model, are empty, or are not finite."""
+
+
+class NotFiniteError(CalibrationError):
+    """An activation is NaN or infinite.
+
+    Attributes:
+        value: its name in the graph.
+    """
+
+    def __init__(self, message: str, value: str) -> None:
+        super().__init__(message)
+        self.value = value
+
+
+class UnfitError(CalibrationError):
+    """Activations do not go together, so that no layer can be fitted to them; a pass says so and leaves it alone."""
 
 
 class JudgeError(GraphshrinkError):

@@ -31,6 +31,7 @@ class Solved:
         residual: of the outputs that matter, relative to them.
         gap: the largest certified gap of a group.
         unused: inputs and outputs of which nothing is left.
+        unsolved: groups that stay as they were.
     """
 
     stored: Array
@@ -38,6 +39,7 @@ class Solved:
     residual: float
     gap: float
     unused: tuple[int, int]
+    unsolved: int = 0
 
 
 def solved(plan: Plan, rows: Both, sought: Sought, workers: Workers) -> Solved | str:
@@ -62,7 +64,8 @@ def solved(plan: Plan, rows: Both, sought: Sought, workers: Workers) -> Solved |
     bias = _bias(plan, found, constant) if has_bias else None
     whole, error = np.linalg.norm(norms, axis=0)
     unused = (int(np.sum(~matrix.any(axis=2))), int(np.sum(~matrix.any(axis=1))))
-    return Solved(stored, bias, float(error / whole) if whole > 0 else 0.0, max(one.gap for one in found), unused)
+    residual, gap = float(error / whole) if whole > 0 else 0.0, max(one.gap for one in found)
+    return Solved(stored, bias, residual, gap, unused, sum(not one.solved for one in found))
 
 
 def _of_groups(parts: list[Part], sought: Sought, is_last: bool, workers: Workers) -> list[Found] | str:
@@ -83,8 +86,7 @@ def _by_epsilon(parts: list[Part], sought: Sought, density: float, workers: Work
     low, high = map(math.log, _RANGE)
     for _ in range(_HALVINGS):
         middle = replace(sought, density=None, epsilon=math.exp((low + high) / 2), gamma=0.0, kappa=1.0)
-        found = workers.compute(partial(Part.sparsest, sought=middle, is_last=False), some)
-        kept = sum(np.count_nonzero(one.weights) for one in found)
+        kept = sum(workers.compute(partial(Part.left, sought=middle), some))
         low, high = ((low + high) / 2, high) if kept > density * size else (low, (low + high) / 2)
     return replace(sought, density=None, epsilon=math.exp(high), gamma=0.0, kappa=1.0)
 

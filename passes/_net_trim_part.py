@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from graphshrink.errors import UnfitError
 from graphshrink.ir.types import Array
 from graphshrink.passes._net_trim_plan import Plan
 from graphshrink.passes._net_trim_rows import Both
@@ -43,11 +44,12 @@ class Sought:
 
 
 class Found(NamedTuple):
-    """What a group is to have: U (N, M), its bias (M,) or None, and the certified gap of the l1 norm."""
+    """What a group gets: U (N, M), its bias (M,) or None, the certified gap of the l1 norm; whether it was solved."""
 
     weights: Array
     bias: Array | None
     gap: float
+    solved: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,11 @@ class Part:
     def of(
         cls, plan: Plan, rows: Both, old: Array, scale: Array, constant: Array, group: int, has_bias: bool
     ) -> "Part":
-        """Put the program together."""
+        """Put the program together.
+
+        Raises:
+            UnfitError: outputs overflow.
+        """
         weights = old[group] * scale[group]
         then, now = rows
         wanted = _z(then.inputs[group], weights, constant[group], then.skips, group)
@@ -87,14 +93,16 @@ class Part:
         target = np.where(kind == AT_LEAST, np.minimum(present, flat.high), target)
         skips = 0.0 if now.skips is None else now.skips[group]
         base = skips if has_bias else skips + constant[group]
+        if not (np.isfinite(wanted).all() and np.isfinite(present).all()):
+            raise UnfitError("its outputs on the samples are too large for their type")
         problem = Problem(now.inputs[group], (target - base).astype(wanted.dtype), kind, np.inf, has_bias)
-        norm, inherited = np.linalg.norm(wanted * equal), np.linalg.norm((present - wanted) * equal)
-        return cls(problem, weights, constant[group], float(norm), float(inherited))
+        norm, inherited = _norm(wanted * equal), _norm((present - wanted) * equal)
+        return cls(problem, weights, constant[group], norm, inherited)
 
     @property
     def unchanged(self) -> Found:
         """The weights as they are."""
-        return Found(self.start, self.constant if self.problem.bias else None, 0.0)
+        return Found(self.start, self.constant if self.problem.bias else None, 0.0, solved=False)
 
     def solved(self, sought: Sought, is_last: bool) -> Found | str:
         """By density, or by the bound on the residual; or why not."""
@@ -106,6 +114,13 @@ class Part:
             found = Found(solution.weights, solution.bias, solution.gap)
             return found if solution.converged else f"{solution.reason}"
         return self._refitted(solution, sought)
+
+    def left(self, sought: Sought) -> int:
+        """How many weights the program needs; all of them where it is not solved."""
+        try:
+            return int(np.count_nonzero(self.sparsest(sought, False).weights))
+        except (np.linalg.LinAlgError, ValueError):
+            return self.start.size
 
     def sparsest(self, sought: Sought, is_last: bool) -> Solution:
         """The solution of the program itself."""
@@ -144,18 +159,25 @@ class Part:
             return weights
         energy = np.einsum("ij,ij->j", self.problem.inputs, self.problem.inputs, dtype=np.float64)
         moves = np.abs(weights) * np.sqrt(energy)[:, None]
-        threshold = np.partition(moves[weights != 0], spare - 1)[spare - 1]
-        return np.where(moves > threshold, weights, 0.0)
+        order = np.argsort(np.where(weights != 0, moves, np.inf), axis=None, kind="stable")
+        left = weights.copy()
+        left.reshape(-1)[order[:spare]] = 0.0
+        return left
 
     def error(self, found: Found) -> float:
         """Frobenius norm of the residual of the outputs that matter."""
         inputs = self.problem.inputs
         made = inputs @ found.weights.astype(inputs.dtype)
         made = made if found.bias is None else made + found.bias.astype(inputs.dtype)
-        return float(np.linalg.norm((made - self.problem.target) * (self.problem.kind == EQUAL)))
+        return _norm((made - self.problem.target) * (self.problem.kind == EQUAL))
+
+
+def _norm(array: Array) -> float:
+    return float(np.linalg.norm(array.astype(np.float64)))
 
 
 def _z(inputs: Array, weights: Array, constant: Array, skips: Array | None, group: int) -> Array:
-    made = inputs @ weights.astype(inputs.dtype) + constant.astype(inputs.dtype)
-    whole: Array = made if skips is None else (made + skips[group]).astype(inputs.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is looked for afterwards
+        made = inputs @ weights.astype(inputs.dtype) + constant.astype(inputs.dtype)
+        whole: Array = made if skips is None else (made + skips[group]).astype(inputs.dtype)
     return whole

@@ -1,6 +1,6 @@
 """Which layers Net-Trim can solve anew, and with what."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -50,12 +50,13 @@ class Plan:
         return tuple(dict.fromkeys((self.affine.input, *skips)))
 
 
-def plan(weight: Weight, known: Mapping[str, Weight]) -> Plan | str:
+def plan(weight: Weight, known: Mapping[str, Weight], dynamic: Collection[int]) -> Plan | str:
     """The plan for a weight; or why there is none.
 
     Args:
         weight: whose layer is meant.
         known: constants of the main graph that may be changed, by name; among them may be the layer's bias.
+        dynamic: the operators of the main graph that depend on its inputs.
     """
     if len(weight.uses) != 1:
         return f"{len(weight.uses)} operators use it, whose outputs cannot all be kept at once"
@@ -64,15 +65,15 @@ def plan(weight: Weight, known: Mapping[str, Weight]) -> Plan | str:
     if isinstance(found, str):
         return found
     graph = use.graph
-    reason = why_not_tapped(graph, found.input)
+    reason = why_not_tapped(graph, found.input, dynamic)
     if reason is not None:
         return f"its inputs cannot be seen: {reason}"
-    follows = following(graph, found)
+    follows = following(graph, found, dynamic)
     constant = np.zeros(found.form.width)
     for name, factor in follows.shifts:
         constant = constant + factor * channel_vector(graph, found.form, name)
     made = Plan(weight, found, follows, _bias(follows, known), constant, _is_last(graph, follows.end))
-    reasons = (why_not_tapped(graph, name) for name in made.values)
+    reasons = (why_not_tapped(graph, name, dynamic) for name in made.values)
     return next((f"what is added to its outputs cannot be seen: {r}" for r in reasons if r is not None), made)
 
 

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from graphshrink.calibration.rows import Wanted
+from graphshrink.errors import UnfitError
 from graphshrink.ir.types import Array
 from graphshrink.ops.affine import places
 from graphshrink.ops.form import Form
@@ -58,21 +59,29 @@ def collected(plan: Plan, rows: Mapping[str, Array]) -> Both:
     return Both(_collected(plan, rows, _THEN), _collected(plan, rows, _NOW))
 
 
-def enough(rows: Both, generator: np.random.Generator) -> Both:
+def enough(rows: Both, generator: np.random.Generator, memory: int) -> Both:
     """With noisy copies of the rows, where there are too few to tell what each input is for.
 
     Fitted to fewer rows than inputs, weights do anything at all on other rows. What the layer does near the rows that
     there are keeps them in check, by inputs of each one's own size.
+
+    Args:
+        rows: they.
+        generator: of the noise.
+        memory: bytes that rows and copies may take; there are fewer copies where they would take more.
     """
     (inputs, skips), (inputs_now, skips_now) = ((part.inputs, part.skips) for part in rows)
     groups, count, width = inputs.shape
-    missing = _ROWS * width - count
+    held = [array for part in rows for array in (part.inputs, part.skips) if array is not None]
+    affordable = memory * count // sum(array.nbytes for array in held)
+    missing = min(_ROWS * width, affordable) - count
     if missing <= 0:
         return rows
     source = np.arange(missing, dtype=np.intp) % count
     energy = np.mean(inputs.astype(np.float64) ** 2, axis=1, keepdims=True)
     size = np.sqrt(energy + _FLOOR * energy.mean(axis=2, keepdims=True))
-    noise = (_NOISE * size * generator.standard_normal((groups, missing, width))).astype(inputs.dtype)
+    noise = generator.standard_normal((groups, missing, width), np.float32)
+    noise *= (_NOISE * size).astype(np.float32)
 
     def more(kept: Array, added: Array | float = 0.0) -> Array:
         return np.concatenate([kept, kept[:, source] + added], axis=1)
@@ -132,5 +141,9 @@ class _Added:
     def __call__(self, values: Sequence[Array]) -> Array:
         x = values[0]
         added = values[1] if self._constant is None else self._constant
-        whole = np.broadcast_to(added, self._form.shape(x.shape))
+        wanted = self._form.shape(x.shape)
+        try:
+            whole = np.broadcast_to(added, wanted)
+        except ValueError as e:
+            raise UnfitError(f"what is added to its outputs {wanted} is larger than they are, {added.shape}") from e
         return np.swapaxes(self._form.targets(whole, self._places.next(x)), 0, 1)

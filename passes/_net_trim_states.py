@@ -24,6 +24,8 @@ def named_states(graph: Graph) -> Generator[None]:
     }
     for number, operator in unnamed.items():
         edit.replace_operator(graph, number, replace(operator, outputs=(next(fresh), *operator.outputs[1:])))
-    yield
-    for number, operator in unnamed.items():
-        edit.replace_operator(graph, number, operator)
+    try:
+        yield
+    finally:
+        for number, operator in unnamed.items():
+            edit.replace_operator(graph, number, operator)

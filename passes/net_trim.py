@@ -9,9 +9,11 @@ from typing import ClassVar, Final, Self, cast
 import numpy as np
 
 from graphshrink.calibration.engine import Calibration
+from graphshrink.calibration.sequential import Sequential
 from graphshrink.encodings import Policy
-from graphshrink.errors import UsageError
+from graphshrink.errors import NotFiniteError, UnfitError, UsageError
 from graphshrink.ir import edit
+from graphshrink.ir.extract import dynamic_operators
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import FilledData
 from graphshrink.ir.types import Array
@@ -33,6 +35,7 @@ _LEAST: Final = 1e-3  # epsilon; below it hardly a weight can go
 _STEP: Final = 2.0  # by which epsilon falls when a layer is to harm less: a quarter of the squared error
 _DENSER: Final = 1.5
 _NO_SAMPLES: Final = "there are no sample inputs to fit to; give --calibration"
+_NOT_RUN: Final = "nothing is run, so that its inputs are not known (--no-verify)"
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,9 @@ class NetTrim(Pass):
     thin: bool = False
 
     def __post_init__(self) -> None:
-        if _part(self.epsilon) is None and not 0 < _number(self.epsilon) < math.inf:
+        if _part(self.epsilon) is None and not 0 < _number(self.epsilon) <= 1:
             raise UsageError(
-                f"net-trim: epsilon={self.epsilon!r} is neither auto, nor like auto/2, nor a number above 0"
+                f"net-trim: epsilon={self.epsilon!r} is neither auto, nor like auto/2, nor a number above 0 and up to 1"
             )
         limits = {
             f"density={self.density} is outside 0 to 1": 0 <= self.density <= 1,
@@ -89,6 +92,11 @@ class NetTrim(Pass):
             f"kappa={self.kappa} is not above 0": self.kappa > 0,
             f"samples={self.samples} is below 1": self.samples >= 1,
             f"scheme={self.scheme!r} is none of cascade, parallel": self.scheme in ("cascade", "parallel"),
+            f"gamma={self.gamma} is no number to multiply by": math.isfinite(self.gamma),
+            f"kappa={self.kappa} is no number to multiply by": math.isfinite(self.kappa),
+            "thin=true needs refit=true, after which weights are dropped": self.refit or not self.thin,
+            "thin=true goes by epsilon; leave density out": not (self.thin and self.density),
+            "solver=cvxpy goes by epsilon; leave density out": not (self.solver == "cvxpy" and self.density),
             f"solver={self.solver!r} is none of auto, cvxpy, admm": self.solver in ("auto", "cvxpy", "admm"),
         }
         if broken := [text for text, holds in limits.items() if not holds]:
@@ -120,10 +128,11 @@ def _run(settings: NetTrim, graph: Graph, context: Context) -> PassResult:
     layers, result = context.layers(graph, settings)
     calibration = context.calibration
     if calibration is None or calibration.random:
-        result.layers |= {layer.weight.label: Skipped(_NO_SAMPLES) for layer in layers}
+        reason = _NOT_RUN if calibration is None else _NO_SAMPLES
+        result.layers |= {layer.weight.label: Skipped(reason) for layer in layers}
         return result
     with named_states(graph):
-        planned = _planned(graph, layers, context, result)
+        planned = _planned(settings, graph, layers, context, result)
         _Run(settings, graph, context, calibration, result).solve(planned)
     return result
 
@@ -142,20 +151,26 @@ def _number(text: str) -> float:
 
 
 def _planned(
-    graph: Graph, layers: list[Layer[NetTrim]], context: Context, result: PassResult
+    step: NetTrim, graph: Graph, layers: list[Layer[NetTrim]], context: Context, result: PassResult
 ) -> list[tuple[Plan, NetTrim]]:
     """What can be solved, in the order in which it runs; the rest goes into the result."""
-    changeable = [w for w in weights(graph) if w.graph is graph and context.selection.refuses(w) is None]
-    known = {weight.name: weight for weight in changeable}
+    known = {weight.name: weight for weight in weights(graph) if weight.graph is graph and _may(step, weight, context)}
+    dynamic = dynamic_operators(graph)
     planned: list[tuple[Plan, NetTrim]] = []
     for weight, settings in layers:
-        found = plan(weight, known)
+        found = plan(weight, known, dynamic)
         if isinstance(found, str):
             result.layers[weight.label] = Skipped(found)
         else:
             planned.append((found, settings))
     order = {number: place for place, number in enumerate(graph.order)}
     return sorted(planned, key=lambda pair: order[pair[0].affine.use.number])
+
+
+def _may(step: NetTrim, weight: Weight, context: Context) -> bool:
+    """Whether a constant may be changed, as a bias of some layer."""
+    own = context.settings(step, weight)
+    return own is not None and context.selection.refuses(weight) is None and own.refuses(weight, context.policy) is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,23 +190,38 @@ class _Run:
         with self.calibration.sequential(seen, coming=coming) as sequential:
             for place, (layer, settings) in enumerate(planned):
                 self.context.progress(NetTrim.name, place, len(planned))
-                started = time.perf_counter()
-                sampled = sequential.rows(*wanted(layer, self.context.seed), settings.samples)
-                if not sampled:
-                    self.result.layers[layer.weight.label] = Skipped("it gets no rows from the samples")
-                    continue
-                rows = collected(layer, sampled)
-                sought = self._sought(settings, place + 1, len(planned))
-                answer = solved(layer, self._enough(layer, rows), sought, self.context.workers)
-                if isinstance(answer, str):
-                    self.result.layers[layer.weight.label] = Skipped(answer)
-                else:
-                    self._put(layer, answer, _scarcity(rows), started)
+                reason = self._solve(sequential, layer, settings, self._sought(settings, place + 1, len(planned)))
+                if reason is not None:
+                    self.result.layers[layer.weight.label] = Skipped(reason)
+
+    def _solve(self, sequential: Sequential, layer: Plan, settings: NetTrim, sought: Sought) -> str | None:
+        """Solve a layer; or say why not.
+
+        Raises:
+            CalibrationError: what the layer is fed is not finite.
+        """
+        started = time.perf_counter()
+        try:
+            sampled = sequential.rows(*wanted(layer, self.context.seed), settings.samples)
+            if not sampled:
+                return "it gets no rows from the samples"
+            rows = collected(layer, sampled)
+            answer = solved(layer, self._enough(layer, rows), sought, self.context.workers)
+        except UnfitError as e:
+            return str(e)
+        except NotFiniteError as e:
+            if e.value == layer.affine.input:
+                raise
+            return f"what is added to its outputs is not finite ({e})"
+        if isinstance(answer, str):
+            return answer
+        self._put(layer, answer, _scarcity(rows), started)
+        return None
 
     def _enough(self, layer: Plan, rows: Both) -> Both:
         if isinstance(layer.affine.form, Lookup):
             return rows
-        return enough(rows, self.context.generator(layer.weight.label))
+        return enough(rows, self.context.generator(layer.weight.label), self.calibration.row_memory)
 
     def _sought(self, settings: NetTrim, place: int, count: int) -> Sought:
         """What is asked of the layer at a place, counted from 1.
@@ -234,7 +264,8 @@ def _detail(new: Array, answer: Solved) -> str:
     kept = f"{np.count_nonzero(new) / new.size:.2%} of {new.size:,} left, residual {answer.residual:.2%}"
     inputs, outputs = answer.unused
     unused = f", {inputs} inputs and {outputs} outputs unused" if inputs or outputs else ""
-    return f"{kept}, gap {answer.gap:.1e}{unused}"
+    unsolved = f", {answer.unsolved} groups not solved" if answer.unsolved else ""
+    return f"{kept}, gap {answer.gap:.1e}{unused}{unsolved}"
 
 
 def _scarcity(rows: Both) -> str:

@@ -13,6 +13,7 @@ import pytest
 from benchmarks.frontier.report import END, START, readme_table
 from graphshrink.calibration.engine import Calibration
 from graphshrink.calibration.samples import held
+from graphshrink.encodings.rules import RULES
 from graphshrink.onnx_io.load import load
 from graphshrink.onnx_io.runtime import Runtime
 from graphshrink.passing.base import Changed, Context, Skipped
@@ -91,3 +92,9 @@ def test_the_readme_shows_the_frontier_that_was_measured() -> None:
     _, marked, rest = (ROOT / "README.md").read_text().partition(START)
     shown = rest.partition(END)[0].rstrip("\n") if marked else None
     assert shown == (readme_table(json.loads(results.read_text())) if results.exists() else None)
+
+
+def test_the_format_lists_the_operators_of_decode_subgraphs() -> None:
+    text = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
+    listed = text.partition("and of the operators ")[2].partition("alone, in the forms below")[0]
+    assert set(re.findall(r"`(\w+)`", listed)) == set(RULES)

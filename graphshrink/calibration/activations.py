@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from graphshrink.calibration.feeds import category
-from graphshrink.errors import CalibrationError
+from graphshrink.errors import CalibrationError, NotFiniteError
 from graphshrink.escaping import safe
 from graphshrink.ir.extract import dynamic_operators, extract, fed_inputs
 from graphshrink.ir.graph import Graph
@@ -23,19 +23,20 @@ from graphshrink.onnx_io.temporary import written
 _NUMBERS: Final = {"bool": True, "integer": True, "float": False, "complex": False}  # whether all are finite
 
 
-def why_not_tapped(scope: Graph, name: str) -> str | None:
+def why_not_tapped(scope: Graph, name: str, dynamic: Collection[int] | None = None) -> str | None:
     """Why the activations of a value cannot be had, or None if they can.
 
     Args:
         scope: the graph that holds the value.
         name: of the value.
+        dynamic: the operators of a main graph that depend on its inputs, where they are known already.
     """
     if scope.owner is not None:
         outer, number = scope.owner
         return f"it lies in a body of {safe(outer.operator(number).op_type)}, whose values are not seen from outside"
     if scope.header is None:
         return "it lies in a function of the model, whose values are not seen from outside"
-    return _why_not_in_main(scope, name, dynamic_operators(scope))
+    return _why_not_in_main(scope, name, dynamic_operators(scope) if dynamic is None else dynamic)
 
 
 def _why_not_in_main(graph: Graph, name: str, dynamic: Collection[int]) -> str | None:
@@ -101,16 +102,17 @@ def expect_tappable(graph: Graph, values: Iterable[str], dynamic: Collection[int
 
 
 def expect_finite(graph: Graph, values: Mapping[str, Array]) -> None:
-    """Raises: CalibrationError, if a value is no tensor of numbers, or NaN or infinite anywhere."""
+    """Raises: CalibrationError, if a value is no tensor of numbers; NotFiniteError, if it is not finite anywhere."""
     for name, array in values.items():
         kind = category(array.dtype)
         if kind not in _NUMBERS:
             raise CalibrationError(f"'{_shown(graph, name)}': its activations are no numbers; leave its layers out")
         if _NUMBERS[kind] or bool(np.isfinite(array).all()):
             continue
-        raise CalibrationError(
+        raise NotFiniteError(
             f"'{_shown(graph, name)}': its activations hold NaN or infinite values; leave the layers that use it out, "
-            "or remove the samples that cause them"
+            "or remove the samples that cause them",
+            name,
         )
 
 

@@ -25,6 +25,10 @@ class Calibration:
         memory: bytes that this process may use.
         seed: of every random choice.
         random: whether the samples were made up, so that little can be learned from them.
+
+    Attributes:
+        samples, random: as given.
+        row_memory: bytes that sampled rows may take.
     """
 
     def __init__(
@@ -39,7 +43,7 @@ class Calibration:
         self.samples = samples
         self.random = random
         self._runtime = runtime
-        self._memory = memory // _ROWS
+        self.row_memory = memory // _ROWS
         self._seed = seed
         self._batches: Batches | None = None
 
@@ -63,7 +67,7 @@ class Calibration:
         Raises:
             CalibrationError, JudgeError: as for `batches`.
         """
-        sample = RowSample(wanted, most, self._memory, self._seed)
+        sample = RowSample(wanted, most, self.row_memory, self._seed)
         for values in self.batches(graph, values_of(wanted)):
             sample.add((wanted, values))
         return sample.rows()
@@ -81,7 +85,7 @@ class Calibration:
         """
         batches = self._batches_of(graph)
         return Sequential(
-            graph, batches, self._runtime, memory=self._memory, seed=self._seed, reference=reference, coming=coming
+            graph, batches, self._runtime, memory=self.row_memory, seed=self._seed, reference=reference, coming=coming
         )
 
     def _batches_of(self, graph: Graph) -> Batches:

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from graphshrink.errors import InternalError
+from graphshrink.errors import InternalError, UnfitError
 from graphshrink.ir.types import Array
 
 _FIRST: Final = 1024  # rows that there is room for at first
@@ -45,11 +45,14 @@ class Reservoir:
         """Look at further rows: arrays (rows, ...), as many rows of each source.
 
         Raises:
-            InternalError: sources have different numbers of rows, or others than before.
+            UnfitError: sources have different numbers of rows.
+            InternalError: they are others than before.
         """
         lengths = {len(rows) for rows in sources.values()}
-        if len(lengths) > 1 or (self._held and self._held.keys() != sources.keys()):
-            raise InternalError(f"sources {sorted(sources)} do not have the same rows: {sorted(lengths)}")
+        if self._held and self._held.keys() != sources.keys():
+            raise InternalError(f"sources {sorted(sources)} are not those of before: {sorted(self._held)}")
+        if len(lengths) > 1:  # where an operator such as NonZero gives as many as values make it
+            raise UnfitError(f"{' and '.join(sources)} have different numbers of rows on the same samples")
         if not lengths or lengths == {0}:
             return
         [length] = lengths

@@ -24,7 +24,7 @@ from graphshrink.calibration.rows import RowSample, Wanted, values_of
 from graphshrink.ir.extract import dynamic_operators
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.types import Array, Feeds
-from graphshrink.onnx_io.runtime import Runtime
+from graphshrink.onnx_io.runtime import TEMPORARY, Runtime
 
 Asked: TypeAlias = tuple[Sequence[str], Sequence[str]]
 """Names of values of the reference, and of the graph as it is now."""
@@ -75,7 +75,7 @@ class Sequential:
         self._seed = seed
         self._count: int | None = None  # of batches, once it is known
         self._operators = len(dynamic_operators(reference))
-        self._folder = tempfile.TemporaryDirectory(prefix="graphshrink-")
+        self._folder = tempfile.TemporaryDirectory(prefix=TEMPORARY)
         self._reference = Frontier(reference, self._subfolder("reference"), [name for one, _ in asked for name in one])
         self._current = Frontier(graph, self._subfolder("current"), [name for _, one in asked for name in one])
 

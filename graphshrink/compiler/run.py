@@ -27,7 +27,7 @@ from graphshrink.onnx_io.emit import emit, stage
 from graphshrink.onnx_io.external import model_files
 from graphshrink.onnx_io.load import MappedPages, load
 from graphshrink.onnx_io.recheck import check_written
-from graphshrink.onnx_io.runtime import Session
+from graphshrink.onnx_io.runtime import TEMPORARY, Session
 from graphshrink.onnx_io.shapes import known_shapes
 from graphshrink.ops import why_not_a_weight
 from graphshrink.passing.base import Context, Progress
@@ -44,7 +44,7 @@ ModelLike: TypeAlias = str | PathLike[str] | onnx.ModelProto
 def compile_with(model: ModelLike, options: Options, progress: Progress) -> Compiled:
     """`compile` with its options in one object."""
     options.expect_sensible()
-    folder = Path(tempfile.mkdtemp(prefix="graphshrink-"))
+    folder = Path(tempfile.mkdtemp(prefix=TEMPORARY))
     try:
         with bounded_memory(options.max_memory):
             compiled = _compile(model, options, progress, folder)

@@ -5,8 +5,8 @@
     high    (k,)   uint8     for the same pairs: the upper bits, a digit for each pair
 
 A pair of codes i and j is the number i + R * j of 10 or 12 bits, and a table lists both values for each number. Codes
-that fill no byte evenly would otherwise have to be put together of two planes, weight by weight, which takes three
-times the memory and twice the time at load.
+that fill no byte evenly would otherwise have to be put together of two planes, weight by weight, which takes twice
+the memory and twice the time at load.
 """
 
 import math
@@ -86,7 +86,7 @@ def _codes(builder: Builder, entries: int) -> str:
 
 
 class Pairs:
-    """Applies to tensors of 17 to 64 distinct values that are much larger than the table of pairs."""
+    """Applies to tensors of 17 to 64 distinct values that are no smaller than the table of pairs."""
 
     name: ClassVar[str] = "pairs"
     min_opset: ClassVar[int] = 9

@@ -28,7 +28,7 @@ SPECTRAL: Final = "spectral"
 def most_ulps(k: int) -> float:
     """How far a runtime's weights may be from ours, in units in the last place of the largest weight.
 
-    The error grows with the square root of what is added up; twice the worst that was measured, see docs/format.md.
+    The error grows with the square root of what is added up; at least 1.8 times what was measured (docs/format.md).
     """
     return 4 * math.sqrt(k)
 

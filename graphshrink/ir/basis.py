@@ -7,6 +7,7 @@ the only truth for everybody who does not ask for more: they are computed when s
     coefficients (n, k, m)     ─▶ each matrix (k, m) of weights is basis.T @ coefficients
 """
 
+import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ _ORTHONORMAL: Final = 1e-5
 
 _FLOAT: Final = np.dtype(np.float32)
 _LONGEST: Final = 4096  # k: checking takes k^3 multiplications
+_MOST_KNOWN: Final = 1000
+_KNOWN: Final[dict[bytes, bool]] = {}  # what was found of a basis, by its digest
 _CHUNK: Final = 1 << 20  # elements that are multiplied in float64 at a time
 
 
@@ -80,7 +83,12 @@ def spectral_data(coefficients: Array, basis: Array) -> SpectralData | None:
 
 
 def _is_orthonormal(basis: Array) -> bool:
-    wide = basis.astype(np.float64)
-    if not np.abs(wide).max() <= 2:  # neither infinite nor NaN
-        return False
-    return bool(np.abs(wide @ wide.T - np.eye(len(wide))).max() <= _ORTHONORMAL)
+    """Looked at once a basis, which takes k^3 multiplications, and not for every weight that is declared in it."""
+    digest = hashlib.blake2b(np.ascontiguousarray(basis).data).digest()
+    if digest not in _KNOWN:
+        if len(_KNOWN) == _MOST_KNOWN:
+            _KNOWN.clear()
+        wide = basis.astype(np.float64)
+        finite = bool(np.abs(wide).max() <= 2)
+        _KNOWN[digest] = finite and bool(np.abs(wide @ wide.T - np.eye(len(wide))).max() <= _ORTHONORMAL)
+    return _KNOWN[digest]

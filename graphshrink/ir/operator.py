@@ -124,6 +124,11 @@ class Operator:
         value = self.attributes[name].value if name in self.attributes else None
         return value if isinstance(value, int) else default
 
+    def real(self, name: str, default: float) -> float:
+        """A float attribute, or its default."""
+        value = self.attributes[name].value if name in self.attributes else None
+        return value if isinstance(value, float) else default
+
     def integers(self, name: str) -> tuple[int, ...] | None:
         """A list of integers, or None where it is not given."""
         attribute = self.attributes.get(name)

@@ -30,6 +30,9 @@ from graphshrink.onnx_io.process import Worker, WorkerLost
 _JUDGES: Final[Mapping[str, str]] = {"check": "the ONNX checker", "infer_shapes": "ONNX shape inference"}
 """Who executes a command; ONNX Runtime, if not listed."""
 
+TEMPORARY: Final = "graphshrink-"
+"""What temporary folders are called."""
+
 _LONGEST: Final = 300  # characters of a message
 
 _OUT_OF_MEMORY: Final = re.compile(r"MemoryError|bad[_ ]alloc|failed to allocate|out of memory", re.IGNORECASE)
@@ -52,8 +55,10 @@ class Limits:
 
     def runtime(self, files: Iterable[Path], providers: Sequence[str] = ("CPUExecutionProvider",)) -> "Runtime":
         """A runtime for models that are about as large as these files."""
-        memory = self.memory + _EACH_FILE * sum(path.stat().st_size for path in files)
-        return Runtime(providers=providers, timeout=self.seconds, memory_limit=memory)
+        known = list(files)
+        memory = self.memory + _EACH_FILE * sum(path.stat().st_size for path in known)
+        about = known[0] if known else None
+        return Runtime(providers=providers, timeout=self.seconds, memory_limit=memory, about=about)
 
 
 class Runtime:
@@ -66,6 +71,7 @@ class Runtime:
         providers: execution providers, the preferred one first; one that is not available is an error.
         timeout: seconds that one request may take, the start of the worker included (kept to about a tenth).
         memory_limit: bytes of address space of the worker (Linux only); to be chosen with the models' sizes in mind.
+        about: the model that the user knows; messages name it where they are about a temporary file made of it.
     """
 
     def __init__(
@@ -75,7 +81,9 @@ class Runtime:
         providers: Sequence[str] = ("CPUExecutionProvider",),
         timeout: float = 600.0,
         memory_limit: int | None = None,
+        about: Path | None = None,
     ) -> None:
+        self._about = about
         self._threads = threads
         self._providers = tuple(providers)
         self._timeout = timeout
@@ -155,7 +163,7 @@ class Runtime:
             CalibrationError: an array is of a type that cannot be sent.
             JudgeError: there was no reply, or it tells of an error.
         """
-        place = _tail(model)
+        place = self._place(model)
         judge = _JUDGES.get(command, "ONNX Runtime")
         try:
             packed = frames.pack(Frame({"command": command, **arguments}, arrays))
@@ -176,6 +184,12 @@ class Runtime:
         message = f"{reply.head['error']}: {reply.head['message']}"
         verdict = "ran out of memory" if _OUT_OF_MEMORY.search(message) else "refused the model"
         raise JudgeError(safe(f"{place}: {judge} {verdict} ({message})", _LONGEST))
+
+    def _place(self, model: Path) -> str:
+        about = self._about
+        if about is None or model == about or not any(part.startswith(TEMPORARY) for part in model.parts):
+            return _tail(model)
+        return f"what was made of {_tail(about)}"
 
     def _present(self, wanted: Worker | None) -> Worker:
         if self._closed:
@@ -244,7 +258,7 @@ class Session:
             JudgeError: as for `Runtime.open`.
         """
         # The folder is made here, since a worker that is killed could not remove it.
-        with tempfile.TemporaryDirectory(prefix="graphshrink-") as folder:
+        with tempfile.TemporaryDirectory(prefix=TEMPORARY) as folder:
             return dict(self._ask("count", folder=folder).head["counts"])
 
     def close(self) -> None:

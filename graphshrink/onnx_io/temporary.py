@@ -9,6 +9,7 @@ from typing import Final
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.weight import constants
 from graphshrink.onnx_io.emit import save
+from graphshrink.onnx_io.runtime import TEMPORARY
 
 _EXTERNAL_FROM: Final = 50_000_000  # bytes of weights
 
@@ -16,7 +17,7 @@ _EXTERNAL_FROM: Final = 50_000_000  # bytes of weights
 @contextmanager
 def written(graph: Graph) -> Generator[Path]:
     """A graph as a model file that exists for a moment; large weights go beside it, which takes no copy in memory."""
-    with tempfile.TemporaryDirectory(prefix="graphshrink-") as folder:
+    with tempfile.TemporaryDirectory(prefix=TEMPORARY) as folder:
         path = Path(folder) / "model.onnx"
         save(graph, path, external=_is_large(graph), durable=False)
         yield path

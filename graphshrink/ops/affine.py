@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from graphshrink.ir.operator import AttributeType, Operator
+from graphshrink.ir.operator import Operator
 from graphshrink.ir.tensor import FLOATING
 from graphshrink.ir.types import Array
 from graphshrink.ir.weight import Weight, WeightUse
@@ -135,7 +135,7 @@ def _gemm(operator: Operator, index: int, seen: tuple[int, ...]) -> Form | str:
         turns_x=turned[1 - index] != left,
         turns_y=left,
         turns_w=turned[index] != left,
-        factor=_number(operator, "alpha"),
+        factor=operator.real("alpha", 1.0),
         rank=2,
     )
 
@@ -205,12 +205,4 @@ _FORMS: Final[Mapping[str, Callable[[Operator, int, tuple[int, ...]], Form | str
 def _added(operator: Operator) -> Added | None:
     if operator.op_type == "MatMul" or len(operator.inputs) < 3 or not operator.inputs[2]:
         return None
-    return Added(operator.inputs[2], _number(operator, "beta") if operator.op_type == "Gemm" else 1.0)
-
-
-def _number(operator: Operator, name: str) -> float:
-    """A float attribute of Gemm, whose defaults are 1."""
-    attribute = operator.attributes.get(name)
-    if attribute is None or attribute.type is not AttributeType.FLOAT or not isinstance(attribute.value, float):
-        return 1.0
-    return attribute.value
+    return Added(operator.inputs[2], operator.real("beta", 1.0) if operator.op_type == "Gemm" else 1.0)

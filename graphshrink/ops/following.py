@@ -6,14 +6,15 @@ All of it is one number times the output and something added, for each channel. 
 the graph being changed: weights `scale * w` in, and back out divided by the scale.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 import numpy as np
 
+from graphshrink.ir.extract import dynamic_operators
 from graphshrink.ir.graph import CAPTURE, Graph
-from graphshrink.ir.operator import AttributeType, Operator
+from graphshrink.ir.operator import Operator
 from graphshrink.ir.types import Array
 from graphshrink.ops.activation import Saturation, saturation
 from graphshrink.ops.affine import Affine
@@ -62,9 +63,16 @@ class Following:
         return replace(self, skips=(*self.skips, Term(name, factor)))
 
 
-def following(graph: Graph, layer: Affine) -> Following:
-    """Follow the output of a layer until it meets its activation, or something that is not understood."""
+def following(graph: Graph, layer: Affine, dynamic: Collection[int] | None = None) -> Following:
+    """Follow the output of a layer until it meets its activation, or something that is not understood.
+
+    Args:
+        graph: a main graph.
+        layer: the layer.
+        dynamic: the operators that depend on the graph's inputs, where they are known already.
+    """
     form = layer.form
+    dynamic = dynamic_operators(graph) if dynamic is None else dynamic
     one = np.ones(form.width)
     found = Following(layer.output, one)
     if not layer.output:  # what becomes of it within its operator is not followed
@@ -80,9 +88,18 @@ def following(graph: Graph, layer: Affine) -> Following:
         if number is None or step is None or graph.operator(number).kind[0] != "":
             return found
         further = step(graph, form, graph.operator(number), found)
-        if further is None:
+        if further is None or not all(_is_seen(graph, term.name, dynamic) for term in further.skips):
             return found
         found = further
+
+
+def _is_seen(graph: Graph, name: str, dynamic: Collection[int]) -> bool:
+    """Whether a value is a constant as it stands, finite, or is computed from the inputs on every run."""
+    tensor = graph.constant(name)
+    if tensor is not None:
+        return bool(np.isfinite(tensor.array).all())
+    producer = graph.producer(name)
+    return producer is None or producer in dynamic
 
 
 def channel_vector(graph: Graph, form: Form, name: str) -> Array:
@@ -180,7 +197,7 @@ def _normalize(graph: Graph, form: Form, operator: Operator, before: Following) 
     gain, offset, mean, variance = vectors
     if gain is None or offset is None or mean is None or variance is None:
         return None
-    factor = gain / np.sqrt(variance + _epsilon(operator))
+    factor = gain / np.sqrt(variance + operator.real("epsilon", 1e-5))
     if not np.isfinite(factor).all():
         return None
     scaled = before.times(factor, operator.outputs[0])
@@ -188,13 +205,6 @@ def _normalize(graph: Graph, form: Form, operator: Operator, before: Following) 
         scaled,
         shifts=(*scaled.shifts, Term(operator.inputs[2], np.ones(form.width)), Term(operator.inputs[3], -factor)),
     )
-
-
-def _epsilon(operator: Operator) -> float:
-    attribute = operator.attributes.get("epsilon")
-    if attribute is None or attribute.type is not AttributeType.FLOAT or not isinstance(attribute.value, float):
-        return 1e-5
-    return attribute.value
 
 
 def _pass_on(graph: Graph, form: Form, operator: Operator, before: Following) -> Following | None:

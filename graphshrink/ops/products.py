@@ -55,6 +55,8 @@ class Product:
         rows = 1 if len(x) == 1 else x[-1] if self.turns_x else x[-2]
         lead = np.broadcast_shapes(x[:-2], self.weights[:-2])
         free = lead[: len(lead) - len(self._stack)]
+        if len(x) < 3 and math.prod(free) == 1:  # axes of the weight's own, which number nothing
+            return rows, 1
         return (free[0], math.prod(free[1:]) * rows) if free else (rows, 1)
 
     def rows(self, x: Array, at: Array) -> Array:
@@ -74,7 +76,8 @@ class Product:
         """(groups, samples * K, width) of matrices that were broadcast already."""
         free = matrices.shape[: matrices.ndim - 2 - len(self._stack)]
         width, groups = matrices.shape[-1], math.prod(self._stack)
-        samples, places = at.shape[0], math.prod(free[1:]) * matrices.shape[-2] if free else 1
+        samples = at.shape[0]
+        places = math.prod(free) * matrices.shape[-2] // samples
         moved = np.moveaxis(matrices.reshape(math.prod(free), groups, matrices.shape[-2], width), 1, 0)
         cut = moved.reshape(groups, samples, places, width)
         return cut[:, np.arange(samples)[:, None], at].reshape(groups, at.size, width)

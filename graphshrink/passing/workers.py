@@ -4,9 +4,10 @@ What is to be done are functions and values that pickle; the answers come in ord
 """
 
 import importlib
+import logging
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
@@ -70,10 +71,11 @@ class Cluster:
             answers: list[B] = self.client.gather(futures)
         except lost as e:
             raise _failed(self.address, e, "see the logs of its workers") from e
-        except importlib.import_module("asyncio").CancelledError as e:
+        except CancelledError as e:  # Dask's own is one of these
             raise _failed(self.address, e, "the scheduler has gone") from e
         finally:
-            self.client.cancel(futures)
+            with suppress(Exception):  # the scheduler may be gone
+                self.client.cancel(futures)
         return answers
 
 
@@ -92,13 +94,14 @@ def workers(jobs: int, cluster: str | None = None) -> Generator[Workers]:
     if cluster is None:
         yield Threads(jobs)
         return
-    if "://" not in cluster:
+    if not cluster.startswith("tcp://"):
         raise UsageError(f"--cluster {cluster!r}: write it like tcp://10.0.0.5:8786")
     try:
         distributed: Any = importlib.import_module("distributed")
     except ModuleNotFoundError as e:
         raise UsageError("--cluster needs the package distributed: pip install 'graphshrink[cluster]'") from e
     try:
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # it says at length what we say in a line
         client = distributed.Client(cluster, timeout=_PATIENCE, set_as_default=False)
     except (OSError, ValueError) as e:
         raise _failed(cluster, e, "is a Dask scheduler running there?") from e

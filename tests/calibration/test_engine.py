@@ -14,7 +14,7 @@ from graphshrink.calibration.engine import Calibration
 from graphshrink.calibration.rows import Wanted, along_last_axis
 from graphshrink.calibration.samples import held
 from graphshrink.compiler import Options, compile_with
-from graphshrink.errors import InternalError
+from graphshrink.errors import UnfitError
 from graphshrink.ir.types import Array, Feeds
 from graphshrink.onnx_io.load import load
 from graphshrink.onnx_io.runtime import Runtime
@@ -61,7 +61,7 @@ def test_groups_of_other_lengths(runtime: Runtime) -> None:
     wanted = [Wanted("pairs", ("x",), pairs, "a"), Wanted("both", ("x", "y"), both, "b")]
     rows = calibration_of(feeds_of(10), runtime).rows(load(two_layers()), wanted, 64)
     assert (rows["pairs"].shape, rows["both"].shape) == ((64, 2), (10, 42))
-    with pytest.raises(InternalError):
+    with pytest.raises(UnfitError):
         together = [Wanted("pairs", ("x",), pairs), Wanted("both", ("x", "y"), both)]
         calibration_of(feeds_of(10), runtime).rows(load(two_layers()), together, 64)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from graphshrink.calibration.reservoir import Reservoir
-from graphshrink.errors import InternalError
+from graphshrink.errors import InternalError, UnfitError
 from graphshrink.ir.types import Array
 from tests.models import normal
 
@@ -73,11 +73,14 @@ def test_kinds_of_regions_stay_bytes() -> None:
     assert reservoir.rows()["kind"].dtype == np.uint8
 
 
-@pytest.mark.parametrize("second", [{"left": normal(4, 2)}, {"left": normal(4, 2), "right": normal(3, 2)}])
-def test_sources_have_to_match(second: dict[str, Array]) -> None:
+@pytest.mark.parametrize(
+    ("second", "error"),
+    [({"left": normal(4, 2)}, InternalError), ({"left": normal(4, 2), "right": normal(3, 2)}, UnfitError)],
+)
+def test_sources_have_to_match(second: dict[str, Array], error: type[Exception]) -> None:
     reservoir = Reservoir(10, 1 << 20)
     reservoir.add({"left": normal(4, 2), "right": normal(4, 2)})
-    with pytest.raises(InternalError):
+    with pytest.raises(error):
         reservoir.add(second)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from graphshrink.ir.types import Array
 from graphshrink.ir.weight import weights
@@ -154,6 +154,8 @@ def bounded(op_type: str, constants: dict[str, Array] | None = None, **given: An
         ("Sigmoid", {}, {}, Saturation(-6, 6), 0.003),
         ("Tanh", {}, {}, Saturation(-3, 3), 0.005),
         ("Elu", {}, {}, Saturation(-6, INF), 0.003),
+        ("Elu", {}, {"alpha": 100.0}, Saturation(-6 - math.log(50), INF), 0.006),
+        ("Celu", {}, {"alpha": 10.0}, Saturation(-10 * (6 + math.log(5)), INF), 0.006),
         ("Selu", {}, {}, Saturation(-6, INF), 0.005),
         ("Softplus", {}, {}, Saturation(-6, INF), 0.003),
         ("Gelu", {}, {}, Saturation(-3, INF), 0.005),
@@ -206,3 +208,33 @@ def test_activations_that_are_written_as_two_branches() -> None:
 def test_a_gate_of_something_else_is_no_activation() -> None:
     other = [node("Sigmoid", ["y"], ["s"]), node("Mul", ["y", "y"], ["t"]), node("Add", ["s", "t"], ["z"])]
     assert branches(*other)[0] is None
+
+
+def test_erf_that_multiplies_nothing_is_no_activation() -> None:
+    other = [
+        node("Mul", ["y", "some"], ["d"]),
+        node("Erf", ["d"], ["e"]),
+        node("Mul", ["y", "more"], ["t"]),
+        node("Concat", ["e", "t"], ["z"], axis=0),
+    ]
+    numbers = {"some": np.array(0.1, np.float32), "more": np.array(2.0, np.float32)}
+    assert branches(*other, **numbers)[0] is None
+
+
+def test_what_is_computed_from_constants_is_not_followed() -> None:
+    """Such as a bias that a file keeps in float16: the layer itself is kept as it is."""
+    nodes = [
+        node("MatMul", ["x", "w"], ["y"]),
+        node("Cast", ["short"], ["b"], to=TensorProto.FLOAT),
+        node("Add", ["y", "b"], ["z"]),
+    ]
+    held = {"w": normal(3, 4), "short": normal(4).astype(np.float16)}
+    follows = found(model_of(nodes, held, {"x": [2, 3]}, {"z": [2, 4]}))[1]
+    assert (follows.end, follows.skips) == ("y", ())
+
+
+def test_infinite_masks_are_not_followed() -> None:
+    nodes = [node("MatMul", ["x", "w"], ["y"]), node("Add", ["y", "mask"], ["z"])]
+    mask = np.where(np.eye(2, 4) > 0, -np.inf, 0).astype(np.float32)
+    follows = found(model_of(nodes, {"w": normal(3, 4), "mask": mask}, {"x": [2, 3]}, {"z": [2, 4]}))[1]
+    assert (follows.end, follows.skips) == ("y", ())

@@ -22,6 +22,7 @@ from graphshrink.onnx_io.load import load
 from graphshrink.onnx_io.runtime import Runtime
 from graphshrink.passes.net_trim import NetTrim
 from graphshrink.passing.base import Changed, Context, PassResult, Selection, Skipped
+from graphshrink.passing.rules import By, LayerRule
 from tests.models import model_of, normal
 from tests.runners import run_all
 from tests.strategies import WIDTH, models
@@ -294,8 +295,7 @@ def test_tables_keep_what_is_looked_up(runtime: Runtime) -> None:
 
 def test_without_samples_nothing_is_done() -> None:
     result = NetTrim().run(load(perceptron()), Context())
-    cure = "there are no sample inputs to fit to; give --calibration"
-    assert [reasons(result)[name] for name in ("W1", "W2")] == [cure, cure]
+    assert ["--no-verify" in reasons(result)[name] for name in ("W1", "W2")] == [True, True]
 
 
 def test_what_cannot_be_solved_says_why(runtime: Runtime) -> None:
@@ -392,3 +392,77 @@ def test_gentler_settings_end() -> None:
         while (softer := steps[-1].gentler()) is not None:
             steps.append(softer)
         assert 4 < len(steps) < 12
+
+
+def two_products(*between: onnx.NodeProto, shape: Sequence[int | str] = ("n", 24), **held: Array) -> onnx.ModelProto:
+    """x -> MatMul W1 -> h -> ... -> i -> MatMul W2 -> y."""
+    nodes = [node("MatMul", ["x", "W1"], ["h"]), *between, node("MatMul", ["i", "W2"], ["y"])]
+    weights_of = {"W1": normal(24, 16, seed=1), "W2": normal(16, 8, seed=2), **held}
+    return model_of(nodes, weights_of, {"x": list(shape)}, {"y": [*shape[:-1], 8]})
+
+
+BROADCAST = two_products(node("Add", ["h", "P"], ["i"]), shape=(1, 24), P=normal(5, 16, seed=3))
+COUNTED = two_products(
+    node("Relu", ["h"], ["r"]),
+    node("Abs", ["x"], ["a"]),
+    node("ReduceSum", ["r", "last"], ["s"], keepdims=0),
+    node("Greater", ["s", "edge"], ["yes"]),
+    node("NonZero", ["yes"], ["at"]),
+    node("Transpose", ["at"], ["rows"]),
+    node("GatherND", ["r", "rows"], ["i"]),
+    last=np.array([1]),
+    edge=np.array(8.0, np.float32),
+)
+OVERFLOWING = two_products(
+    node("Clip", ["h", "low", "high"], ["i"]), low=np.array(-1, np.float32), high=np.array(1, np.float32)
+)
+MASKED = two_products(
+    node("Less", ["x", "none"], ["m"]),
+    node("Slice", ["m", "begin", "end", "axis"], ["some"]),
+    node("Where", ["some", "away", "none"], ["mask"]),
+    node("Add", ["h", "mask"], ["t"]),
+    node("Softmax", ["t"], ["i"]),
+    none=np.array(0, np.float32),
+    away=np.array(-np.inf, np.float32),
+    begin=np.array([0]),
+    end=np.array([16]),
+    axis=np.array([1]),
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "reason"),
+    [
+        (BROADCAST, 1.0, "larger than they are"),
+        (COUNTED, 1.0, None),
+        (OVERFLOWING, 1e38, "too large"),
+        (MASKED, 1.0, "not finite"),
+    ],
+    ids=["broadcast", "counted", "overflowing", "masked"],
+)
+def test_a_layer_that_cannot_be_fitted_does_not_end_the_run(
+    runtime: Runtime, model: onnx.ModelProto, size: float, reason: str | None
+) -> None:
+    rows = 1 if model is BROADCAST else 8
+    feeds = [{"x": (size * normal(rows, 24, seed=seed)).astype(np.float32)} for seed in range(12)]
+    result = trimmed(model, NetTrim(epsilon="0.3"), runtime, feeds)[1]
+    if reason is not None:
+        assert reason in reasons(result)["W1"]
+    assert "W2" in result.layers
+
+
+def test_a_bias_that_a_rule_leaves_out_stays(runtime: Runtime) -> None:
+    rule = LayerRule("net-trim", By.NAME, "b1", None)
+    before = arrays(load(perceptron()))
+    graph, result = trimmed(perceptron(), NetTrim(epsilon="0.2"), runtime, SEEN, rules=(rule,))
+    assert "W1" in changed(result)
+    assert "b1" not in changed(result)
+    np.testing.assert_array_equal(arrays(graph)["b1"], before["b1"])
+
+
+@pytest.mark.parametrize(
+    "spec", [{"epsilon": "1e200"}, {"thin": True, "refit": False}, {"solver": "cvxpy", "density": 0.5}]
+)
+def test_options_that_cannot_be_meant(spec: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        NetTrim(**spec)

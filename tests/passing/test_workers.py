@@ -4,7 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Timer
 
@@ -23,23 +24,25 @@ from tests.passing.cluster import deadly, refusing, slowly
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[tuple[str, list[int]]]:
-    """The address of a cluster, and the processes of its workers."""
+@contextmanager
+def started() -> Generator[tuple[str, list[int], "subprocess.Popen[str]"]]:
+    """The address of a cluster, the processes of its workers, and its own."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "tests.passing.cluster"]
+    command, own = [sys.executable, "-m", "tests.passing.cluster"], {**os.environ, "PYTHONPATH": path}
     with subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": path},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+        command, cwd=ROOT, env=own, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         address, *pids = process.stdout.readline().split()
-        yield address, [int(pid) for pid in pids]
+        yield address, [int(pid) for pid in pids], process
         process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[tuple[str, list[int]]]:
+    """The address of a cluster, and the processes of its workers."""
+    with started() as (address, pids, _):
+        yield address, pids
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
@@ -115,3 +118,16 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(UsageError, match="pip install"), workers(1, "tcp://127.0.0.1:1"):
         pass
+
+
+def test_the_scheduler_is_lost() -> None:
+    with started() as (address, pids, process):
+        with workers(1, address) as crew:
+            killer = Timer(0.5, process.kill)
+            killer.start()
+            with pytest.raises(GraphshrinkError, match="--cluster"):
+                crew.compute(slowly, range(200))
+            killer.join()
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
