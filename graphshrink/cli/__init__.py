@@ -9,7 +9,7 @@ from typing import Final
 from cyclopts import CycloptsError
 
 from graphshrink.cli.commands import app, with_configuration
-from graphshrink.cli.output import close_stdout, say
+from graphshrink.cli.output import close_stdout, open_closed_streams, say
 from graphshrink.errors import GraphshrinkError, InternalError, UsageError
 
 # What is heavy (onnx, onnxruntime, networkx) is imported where it is used, so that --help answers at once.
@@ -20,6 +20,7 @@ _BUG: Final = InternalError.exit_code
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
+    open_closed_streams()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -14,6 +14,22 @@ from graphshrink.report.progress import to_stderr
 _LONGEST = 500  # characters of a message
 
 
+def open_closed_streams() -> None:
+    """Put the null device where stdin, stdout or stderr was closed before we started.
+
+    Otherwise the next file opened, a model perhaps, gets the number of stderr, and C libraries print into it; and some
+    Python libraries use `sys.stderr` while they are imported.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is not None:
+            continue
+        null = os.open(os.devnull, os.O_RDWR)
+        if null != number:
+            os.dup2(null, number)
+            os.close(null)
+        setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - for as long as we run
+
+
 def say(line: str) -> None:
     """One line on stderr."""
     to_stderr(f"graphshrink: {safe(line, _LONGEST)}")
@@ -21,8 +37,6 @@ def say(line: str) -> None:
 
 def print_lines(lines: Iterable[str]) -> None:
     """Print to stdout, in ASCII where the terminal knows no more."""
-    if sys.stdout is None:  # closed before we started
-        return
     encoding = sys.stdout.encoding or "ascii"
     try:
         for line in lines:

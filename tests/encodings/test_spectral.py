@@ -125,7 +125,7 @@ def test_any_declaration() -> None:
                 assert ulps(run(model, {}, optimised=optimised)["y"], weight.array) <= most_ulps(len(basis))
 
     holds()
-    assert seen["spectral"] > 10
+    assert seen["spectral"] >= 5
 
 
 @pytest.mark.parametrize("behind", [False, True])

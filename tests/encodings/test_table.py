@@ -126,12 +126,22 @@ def test_onnx_runtime_decodes_exactly(encoding: Encoding, dtype: np.dtype[Any]) 
                 assert_same_bits(outputs[f"y{index}"], as_read(array))
 
 
+def by_reference(model: onnx.ModelProto) -> Any:
+    """What the reference computes; in onnx 1.19 its Gather fails on indices that are not contiguous in memory."""
+    try:
+        return ReferenceEvaluator(model).run(None, {})
+    except TypeError as e:
+        if "no attribute 'ascontiguousarray'" in str(e.__cause__):
+            pytest.skip("Gather of this reference fails on indices that are not contiguous")
+        raise
+
+
 @pytest.mark.parametrize("dtype", [dtype for dtype in DTYPES if dtype != BFLOAT16], ids=str)
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=NAMES)
 def test_the_reference_decodes_exactly(encoding: Encoding, dtype: np.dtype[Any]) -> None:
     cases = encoded_by(encoding, dtype)
     for opset in supported(encoding, dtype):
-        found: Any = ReferenceEvaluator(decoding_model(cases, opset)).run(None, {})
+        found = by_reference(decoding_model(cases, opset))
         for output, (array, _) in zip(found, cases, strict=True):
             assert_same_bits(np.asarray(output), array)
 
