@@ -9,9 +9,10 @@ import numpy as np
 
 from graphshrink.ir.types import Array
 from graphshrink.ops.lookup import Lookup
+from graphshrink.passes._layer_moments import moved_bias
+from graphshrink.passes._layer_plan import Plan
+from graphshrink.passes._layer_rows import Both
 from graphshrink.passes._net_trim_part import Found, Part, Sought
-from graphshrink.passes._net_trim_plan import Plan
-from graphshrink.passes._net_trim_rows import Both
 from graphshrink.passing.workers import Workers
 from graphshrink.solvers.net_trim_table import fewest, of_density
 
@@ -61,7 +62,7 @@ def solved(plan: Plan, rows: Both, sought: Sought, workers: Workers) -> Solved |
     stored = plan.affine.stored(matrix)
     if np.count_nonzero(stored) >= np.count_nonzero(plan.weight.array):
         return _ALL_NEEDED
-    bias = _bias(plan, found, constant) if has_bias else None
+    bias = moved_bias(plan, _moved(found, constant)) if has_bias else None
     whole, error = np.linalg.norm(norms, axis=0)
     unused = (int(np.sum(~matrix.any(axis=2))), int(np.sum(~matrix.any(axis=1))))
     residual, gap = float(error / whole) if whole > 0 else 0.0, max(one.gap for one in found)
@@ -110,10 +111,8 @@ def _divided(weights: Array, scale: Array) -> Array:
     return divided
 
 
-def _bias(plan: Plan, found: list[Found], constant: Array) -> Array:
-    """The constant that makes the sum of all shifts what was solved for."""
-    assert plan.bias is not None
+def _moved(found: list[Found], constant: Array) -> Array:
+    """(groups, M): by how much the sum of all shifts is larger than it was."""
     solved_for = np.stack([old if s.bias is None else s.bias for s, old in zip(found, constant, strict=True)])
-    moved = plan.affine.form.vector(solved_for - constant) / plan.bias.factor
-    tensor = plan.bias.weight.tensor
-    return (tensor.array.reshape(-1).astype(np.float64) + moved).reshape(tensor.dims)
+    moved: Array = solved_for - constant
+    return moved

@@ -11,8 +11,8 @@ import numpy as np
 
 from graphshrink.errors import UnfitError
 from graphshrink.ir.types import Array
-from graphshrink.passes._net_trim_plan import Plan
-from graphshrink.passes._net_trim_rows import Both
+from graphshrink.passes._layer_plan import Plan
+from graphshrink.passes._layer_rows import Both
 from graphshrink.solvers.net_trim import AT_LEAST, AT_MOST, EQUAL, Problem, Solution, Solver, solve, solve_density
 from graphshrink.solvers.net_trim_refit import refit
 from graphshrink.solvers.net_trim_thin import thin

@@ -12,19 +12,18 @@ from graphshrink.calibration.engine import Calibration
 from graphshrink.calibration.sequential import Sequential
 from graphshrink.encodings import Policy
 from graphshrink.errors import NotFiniteError, UnfitError, UsageError
-from graphshrink.ir import edit
-from graphshrink.ir.extract import dynamic_operators
 from graphshrink.ir.graph import Graph
-from graphshrink.ir.tensor import FilledData
 from graphshrink.ir.types import Array
-from graphshrink.ir.weight import Weight, weights
+from graphshrink.ir.weight import Weight
 from graphshrink.ops.lookup import Lookup
+from graphshrink.passes._layer_plan import Plan
+from graphshrink.passes._layer_rows import Both, collected, wanted
+from graphshrink.passes._layer_states import named_states
+from graphshrink.passes._layerwise import cannot_be_fitted, no_samples, planned, put
 from graphshrink.passes._net_trim_layer import Solved, solved
+from graphshrink.passes._net_trim_noise import enough
 from graphshrink.passes._net_trim_part import Sought
-from graphshrink.passes._net_trim_plan import Plan, plan
-from graphshrink.passes._net_trim_rows import Both, collected, enough, wanted
-from graphshrink.passes._net_trim_states import named_states
-from graphshrink.passing.base import Changed, Context, Layer, Pass, PassResult, Skipped
+from graphshrink.passing.base import Context, Pass, PassResult, Skipped
 from graphshrink.solvers.net_trim import Solver
 
 _AUTO: Final = re.compile(r"auto(?:/([1-9]\d{0,3}))?")
@@ -34,8 +33,6 @@ _MARGIN: Final = 0.9  # of the bound is split, as in the manager
 _LEAST: Final = 1e-3  # epsilon; below it hardly a weight can go
 _STEP: Final = 2.0  # by which epsilon falls when a layer is to harm less: a quarter of the squared error
 _DENSER: Final = 1.5
-_NO_SAMPLES: Final = "there are no sample inputs to fit to; give --calibration"
-_NOT_RUN: Final = "nothing is run, so that its inputs are not known (--no-verify)"
 
 
 @dataclass(frozen=True)
@@ -104,11 +101,7 @@ class NetTrim(Pass):
 
     def refuses(self, weight: Weight, policy: Policy) -> str | None:
         """Weights that are empty, filled with one value, or not finite."""
-        if weight.tensor.size == 0:
-            return "empty"
-        if isinstance(weight.tensor.data, FilledData):
-            return "one value, which ConstantOfShape fills it with"
-        return None if np.isfinite(weight.array).all() else "holds NaN or infinity, which is stored exactly"
+        return cannot_be_fitted(weight)
 
     def gentler(self) -> Self | None:
         """Half the error, or half as many weights again."""
@@ -127,13 +120,12 @@ class NetTrim(Pass):
 def _run(settings: NetTrim, graph: Graph, context: Context) -> PassResult:
     layers, result = context.layers(graph, settings)
     calibration = context.calibration
-    if calibration is None or calibration.random:
-        reason = _NOT_RUN if calibration is None else _NO_SAMPLES
-        result.layers |= {layer.weight.label: Skipped(reason) for layer in layers}
+    reason = no_samples(calibration)
+    if calibration is None or reason is not None:
+        result.layers |= {layer.weight.label: Skipped(str(reason)) for layer in layers}
         return result
     with named_states(graph):
-        planned = _planned(settings, graph, layers, context, result)
-        _Run(settings, graph, context, calibration, result).solve(planned)
+        _Run(settings, graph, context, calibration, result).solve(planned(settings, graph, layers, context, result))
     return result
 
 
@@ -148,29 +140,6 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
-
-
-def _planned(
-    step: NetTrim, graph: Graph, layers: list[Layer[NetTrim]], context: Context, result: PassResult
-) -> list[tuple[Plan, NetTrim]]:
-    """What can be solved, in the order in which it runs; the rest goes into the result."""
-    known = {weight.name: weight for weight in weights(graph) if weight.graph is graph and _may(step, weight, context)}
-    dynamic = dynamic_operators(graph)
-    planned: list[tuple[Plan, NetTrim]] = []
-    for weight, settings in layers:
-        found = plan(weight, known, dynamic)
-        if isinstance(found, str):
-            result.layers[weight.label] = Skipped(found)
-        else:
-            planned.append((found, settings))
-    order = {number: place for place, number in enumerate(graph.order)}
-    return sorted(planned, key=lambda pair: order[pair[0].affine.use.number])
-
-
-def _may(step: NetTrim, weight: Weight, context: Context) -> bool:
-    """Whether a constant may be changed, as a bias of some layer."""
-    own = context.settings(step, weight)
-    return own is not None and context.selection.refuses(weight) is None and own.refuses(weight, context.policy) is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,20 +213,8 @@ class _Run:
         )
 
     def _put(self, layer: Plan, answer: Solved, remark: str, started: float) -> None:
-        weight = layer.weight
-        new = answer.stored.astype(weight.tensor.array.dtype)
-        seconds = time.perf_counter() - started
-        self.result.layers[weight.label] = Changed(
-            _detail(new, answer) + remark, _difference(weight.array, new), seconds
-        )
-        edit.set_constant(weight.graph, weight.name, weight.tensor.with_array(new))
-        if answer.bias is None or layer.bias is None:
-            return
-        bias = layer.bias.weight
-        moved = answer.bias.astype(bias.tensor.array.dtype)
-        moved_by = _difference(bias.array, moved)
-        self.result.layers[bias.label] = Changed(f"bias of {weight.label}", moved_by, part_of=weight.label)
-        edit.set_constant(bias.graph, bias.name, bias.tensor.with_array(moved))
+        new = answer.stored.astype(layer.weight.tensor.array.dtype)
+        put(self.result, layer, new, answer.bias, _detail(new, answer) + remark, time.perf_counter() - started)
 
 
 def _detail(new: Array, answer: Solved) -> str:
@@ -272,9 +229,3 @@ def _scarcity(rows: Both) -> str:
     """A remark where there are so few rows that weights cannot be told by them."""
     _, count, width = rows.now.inputs.shape
     return f"; only {count:,} rows for {width:,} inputs" if count < width else ""
-
-
-def _difference(old: Array, new: Array) -> float:
-    before = old.astype(np.float64)
-    norm = float(np.linalg.norm(before))
-    return float(np.linalg.norm(new.astype(np.float64) - before)) / norm if norm > 0 else 0.0

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,12 +11,9 @@ from graphshrink.errors import UnfitError
 from graphshrink.ir.types import Array
 from graphshrink.ops.affine import places
 from graphshrink.ops.form import Form
-from graphshrink.passes._net_trim_plan import Plan
+from graphshrink.passes._layer_plan import Plan
 
 _THEN, _NOW = "then", "now"
-_ROWS: Final = 2  # for each input: with fewer, noisy copies are added
-_NOISE: Final = 0.5  # of an input's size
-_FLOOR: Final = 0.1  # of the mean energy of all inputs, for inputs that the samples do not show
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,39 +54,6 @@ def _of(plan: Plan, seed: int, when: str) -> Iterator[Wanted]:
 def collected(plan: Plan, rows: Mapping[str, Array]) -> Both:
     """What was asked for, in the layer's own shapes."""
     return Both(_collected(plan, rows, _THEN), _collected(plan, rows, _NOW))
-
-
-def enough(rows: Both, generator: np.random.Generator, memory: int) -> Both:
-    """With noisy copies of the rows, where there are too few to tell what each input is for.
-
-    Fitted to fewer rows than inputs, weights do anything at all on other rows. What the layer does near the rows that
-    there are keeps them in check, by inputs of each one's own size.
-
-    Args:
-        rows: they.
-        generator: of the noise.
-        memory: bytes that rows and copies may take; there are fewer copies where they would take more.
-    """
-    (inputs, skips), (inputs_now, skips_now) = ((part.inputs, part.skips) for part in rows)
-    groups, count, width = inputs.shape
-    held = [array for part in rows for array in (part.inputs, part.skips) if array is not None]
-    affordable = memory * count // sum(array.nbytes for array in held)
-    missing = min(_ROWS * width, affordable) - count
-    if missing <= 0:
-        return rows
-    source = np.arange(missing, dtype=np.intp) % count
-    energy = np.mean(inputs.astype(np.float64) ** 2, axis=1, keepdims=True)
-    size = np.sqrt(energy + _FLOOR * energy.mean(axis=2, keepdims=True))
-    noise = generator.standard_normal((groups, missing, width), np.float32)
-    noise *= (_NOISE * size).astype(np.float32)
-
-    def more(kept: Array, added: Array | float = 0.0) -> Array:
-        return np.concatenate([kept, kept[:, source] + added], axis=1)
-
-    return Both(
-        Rows(more(inputs, noise), None if skips is None else more(skips)),
-        Rows(more(inputs_now, noise), None if skips_now is None else more(skips_now)),
-    )
 
 
 def _collected(plan: Plan, rows: Mapping[str, Array], when: str) -> Rows:

@@ -1,0 +1,116 @@
+"""A layer as a least-squares problem, of which only second moments are kept, however many samples there are.
+
+    minimise over U and d    sum over rows ||(x U + d + s) - (x0 U0 + s0)||²
+
+x, s: what the layer is fed and what is added behind it in the model as it is now; x0, s0: in the model as it was. U is
+the matrix of the weights times the scale behind the layer, U0 are those that it has now, and d is by how much the bias
+moves. All that a solver needs of the rows is [x 1]^T [x 1] and [x 1]^T (x0 U0 + s0 - s), summed up in float64.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from graphshrink.calibration.rows import values_of
+from graphshrink.calibration.sequential import Sequential
+from graphshrink.errors import UnfitError
+from graphshrink.ir.types import Array
+from graphshrink.ops.lookup import Lookup
+from graphshrink.passes._layer_plan import Plan
+from graphshrink.passes._layer_rows import Both, collected, wanted
+
+
+@dataclass(frozen=True, slots=True)
+class LayerMoments:
+    """Sums over the rows of a layer's problem, by group of channels: N inputs with a column of ones, M outputs.
+
+    Attributes:
+        gram: (groups, N + 1, N + 1), of the inputs as they are now; the column of ones is the last.
+        cross: (groups, N + 1, M), of these with the targets x0 U0 + s0 - s.
+        energy: (groups, M), of the targets.
+        weights: (groups, N, M), U0.
+        scale: (groups, M), by which stored weights are multiplied.
+        has_bias: whether the layer has a bias of its own that may move.
+        rows: how many there were.
+    """
+
+    gram: Array
+    cross: Array
+    energy: Array
+    weights: Array
+    scale: Array
+    has_bias: bool
+    rows: int
+
+    def error(self, weights: Array, moved: Array | None = None) -> Array:
+        """(groups, M) sums of squared residuals with weights (groups, N, M), and the bias moved by (groups, M)."""
+        last = np.zeros(self.energy.shape) if moved is None else moved
+        whole = np.concatenate([weights, last[:, None, :]], axis=1)
+        quadratic = np.einsum("gnm,gnm->gm", whole, self.gram @ whole - 2.0 * self.cross)
+        squares: Array = np.maximum(self.energy + quadratic, 0.0)
+        return squares
+
+    def stored(self, plan: Plan, weights: Array) -> Array:
+        """The array of the layer's weight for weights (groups, N, M); an output times nothing needs no weights."""
+        scale = np.broadcast_to(self.scale[:, None, :], weights.shape)
+        divided = np.divide(weights, scale, out=np.zeros_like(weights), where=scale != 0)
+        stored: Array = plan.affine.stored(divided).astype(plan.weight.tensor.array.dtype)
+        return stored
+
+
+def moved_bias(plan: Plan, by: Array) -> Array:
+    """The array, in float64, of a layer's own bias, so that all shifts together are larger by (groups, M)."""
+    assert plan.bias is not None
+    moved = plan.affine.form.vector(by) / plan.bias.factor
+    tensor = plan.bias.weight.tensor
+    return (tensor.array.reshape(-1).astype(np.float64) + moved).reshape(tensor.dims)
+
+
+def layer_moments(plan: Plan, sequential: Sequential, seed: int) -> LayerMoments:
+    """Go through all samples once.
+
+    Args:
+        plan: the layer; not a table that is looked up, whose inputs are indices.
+        sequential: the model as it is now, beside itself as it was.
+        seed: of the choice of places.
+
+    Raises:
+        UnfitError: outputs overflow, shapes do not go together, or there are no rows.
+        NotFiniteError, CalibrationError, JudgeError: as for `Sequential.batches`.
+    """
+    form = plan.affine.form
+    assert not isinstance(form, Lookup)
+    old = plan.affine.matrix(plan.weight.array.astype(np.float64))
+    groups, width, outputs = old.shape
+    scale = np.broadcast_to(form.channels(plan.following.scale), (groups, outputs))
+    has_bias = plan.bias is not None and len(form.channels(plan.constant)) == groups
+    gram, cross = np.zeros((groups, width + 1, width + 1)), np.zeros((groups, width + 1, outputs))
+    made = LayerMoments(gram, cross, np.zeros((groups, outputs)), old * scale[:, None, :], scale, has_bias, 0)
+    count = 0
+    then, now = wanted(plan, seed)
+    for both in sequential.batches(values_of(then), values_of(now)):
+        sources = [(one, both.reference) for one in then] + [(one, both.current) for one in now]
+        rows = {one.key: one.rows([values[name] for name in one.values]) for one, values in sources}
+        count += _add(made, collected(plan, rows))
+    if not count:
+        raise UnfitError("it gets no rows from the samples")
+    if not all(np.isfinite(part).all() for part in (made.gram, made.cross, made.energy)):
+        raise UnfitError("its outputs on the samples are too large for their type")
+    return LayerMoments(made.gram, made.cross, made.energy, made.weights, scale, has_bias, count)
+
+
+def _add(made: LayerMoments, rows: Both) -> int:
+    """Take in the rows of a batch; how many there were."""
+    then, now = rows
+    groups, width, _ = made.weights.shape
+    count = len(now.inputs[0])
+    inputs = np.ones((groups, count, width + 1))
+    inputs[:, :, :width] = now.inputs
+    targets = then.inputs.astype(np.float64) @ made.weights
+    if then.skips is not None and now.skips is not None:
+        targets += then.skips.astype(np.float64) - now.skips
+    turned = np.swapaxes(inputs, 1, 2)
+    np.add(made.gram, turned @ inputs, out=made.gram)
+    np.add(made.cross, turned @ targets, out=made.cross)
+    np.add(made.energy, np.einsum("gpm,gpm->gm", targets, targets), out=made.energy)
+    return count

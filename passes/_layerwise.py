@@ -1,0 +1,89 @@
+"""What passes that fit one layer after the other have in common: which layers, in what order, and putting back."""
+
+from typing import Final, TypeVar
+
+import numpy as np
+
+from graphshrink.calibration.engine import Calibration
+from graphshrink.ir import edit
+from graphshrink.ir.extract import dynamic_operators
+from graphshrink.ir.graph import Graph
+from graphshrink.ir.tensor import FilledData
+from graphshrink.ir.types import Array
+from graphshrink.ir.weight import Weight, weights
+from graphshrink.passes._layer_plan import Plan, plan
+from graphshrink.passing.base import Changed, Context, Layer, Pass, PassResult, Skipped
+
+_NO_SAMPLES: Final = "there are no sample inputs to fit to; give --calibration"
+_NOT_RUN: Final = "nothing is run, so that its inputs are not known (--no-verify)"
+
+P = TypeVar("P", bound=Pass)
+
+
+def no_samples(calibration: Calibration | None) -> str | None:
+    """Why there is nothing that layers could be fitted to; None if there is."""
+    if calibration is None:
+        return _NOT_RUN
+    return _NO_SAMPLES if calibration.random else None
+
+
+def cannot_be_fitted(weight: Weight) -> str | None:
+    """Why a weight is left alone by every pass that fits layers: empty, filled with one value, or not finite."""
+    if weight.tensor.size == 0:
+        return "empty"
+    if isinstance(weight.tensor.data, FilledData):
+        return "one value, which ConstantOfShape fills it with"
+    return None if np.isfinite(weight.array).all() else "holds NaN or infinity, which is stored exactly"
+
+
+def planned(
+    step: P, graph: Graph, layers: list[Layer[P]], context: Context, result: PassResult
+) -> list[tuple[Plan, P]]:
+    """What can be fitted, in the order in which it runs; the rest goes into the result, with reasons."""
+    known = {weight.name: weight for weight in weights(graph) if weight.graph is graph and _may(step, weight, context)}
+    dynamic = dynamic_operators(graph)
+    found: list[tuple[Plan, P]] = []
+    for weight, settings in layers:
+        made = plan(weight, known, dynamic)
+        if isinstance(made, str):
+            result.layers[weight.label] = Skipped(made)
+        else:
+            found.append((made, settings))
+    order = {number: place for place, number in enumerate(graph.order)}
+    return sorted(found, key=lambda pair: order[pair[0].affine.use.number])
+
+
+def _may(step: Pass, weight: Weight, context: Context) -> bool:
+    """Whether a constant may be changed, as a bias of some layer."""
+    own = context.settings(step, weight)
+    return own is not None and context.selection.refuses(weight) is None and own.refuses(weight, context.policy) is None
+
+
+def put(result: PassResult, layer: Plan, stored: Array, bias: Array | None, detail: str, seconds: float) -> None:
+    """Change a layer, and say so.
+
+    Args:
+        result: where to.
+        layer: the layer.
+        stored: its new weights, in the shape and of the type of the old ones.
+        bias: those of its bias, in its shape, or None where it stays.
+        detail: what was done, in a few words.
+        seconds: how long it took.
+    """
+    weight = layer.weight
+    result.layers[weight.label] = Changed(detail, difference(weight.array, stored), seconds)
+    edit.set_constant(weight.graph, weight.name, weight.tensor.with_array(stored))
+    if bias is None or layer.bias is None:
+        return
+    own = layer.bias.weight
+    moved = bias.astype(own.tensor.array.dtype)
+    moved_by = difference(own.array, moved)
+    result.layers[own.label] = Changed(f"bias of {weight.label}", moved_by, part_of=weight.label)
+    edit.set_constant(own.graph, own.name, own.tensor.with_array(moved))
+
+
+def difference(old: Array, new: Array) -> float:
+    """||new - old|| / ||old||, Frobenius norms; 0 where there was nothing."""
+    before = old.astype(np.float64)
+    norm = float(np.linalg.norm(before))
+    return float(np.linalg.norm(new.astype(np.float64) - before)) / norm if norm > 0 else 0.0
