@@ -1,0 +1,1 @@
+"""Pruning, sharing and packing together: `python -m benchmarks.compress`."""
