@@ -1,4 +1,4 @@
-"""A pass on a whole model, without the manager that would take settings back: what it gives is measured as it is."""
+"""Net-Trim on a whole model, without the manager that would take settings back: what it gives is measured as it is."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,8 @@ from graphshrink.onnx_io.external import model_files
 from graphshrink.onnx_io.load import load
 from graphshrink.onnx_io.runtime import Limits
 from graphshrink.onnx_io.temporary import written
-from graphshrink.passing.base import Changed, Context, Pass, PassResult, Selection, Skipped
+from graphshrink.passes.net_trim import NetTrim
+from graphshrink.passing.base import Changed, Context, PassResult, Selection, Skipped
 from graphshrink.passing.pipeline import run_passes
 from graphshrink.passing.rules import By, LayerRule
 from graphshrink.verify import Original, Verdict
@@ -32,7 +33,7 @@ _ALIKE: Final[Own] = {}
 
 @dataclass(frozen=True, slots=True)
 class Trimmed:
-    """What a pass made of a model.
+    """What Net-Trim made of a model.
 
     Attributes:
         graph: the model as it is now.
@@ -72,7 +73,7 @@ class Bench:
         self._runtime = Limits().runtime(model_files(self.graph, model))
         self._original = Original(self._runtime, model)
 
-    def trim(self, settings: Pass, include: tuple[str, ...] = (), layers: Own = _ALIKE) -> Trimmed:
+    def trim(self, settings: NetTrim, include: tuple[str, ...] = (), layers: Own = _ALIKE) -> Trimmed:
         """Run the pass.
 
         Args:
@@ -80,7 +81,7 @@ class Bench:
             include: patterns of the layers that are meant; empty for all.
             layers: other options for some of them, by name.
         """
-        rules = tuple(LayerRule(settings.name, By.NAME, name, options) for name, options in layers.items())
+        rules = tuple(LayerRule(NetTrim.name, By.NAME, name, options) for name, options in layers.items())
         calibration = Calibration(self._fit, self._runtime)
         started = time.perf_counter()
         context = Context(selection=Selection(include), rules=rules, calibration=calibration)
