@@ -118,7 +118,7 @@ def damped(moments: LayerMoments, damping: float) -> Quadratic:
     ridge = np.where(ridge > 0, ridge, 1.0)
     old = moments.weights * alive[:, :, None]
     hessian = gram * (alive[:, :, None] & alive[:, None, :])
-    at = np.arange(gram.shape[1])
+    at = np.arange(gram.shape[1], dtype=np.intp)
     hessian[:, at, at] += ridge
     cross = cross * alive[:, :, None] + ridge[:, :, None] * old
     return Quadratic(hessian, cross, energy + ridge * np.einsum("gnm,gnm->gm", old, old))

@@ -70,7 +70,7 @@ def removal_trace(problem: Quadratic, piece: Piece, among: tuple[int, int] | Non
     groups, inputs, outputs = problem.cross.shape
     strips = outputs // piece.outputs
     start = np.swapaxes(problem.best, 1, 2).reshape(groups * strips, piece.outputs, inputs)
-    owners = np.repeat(np.arange(groups), strips)
+    owners = np.repeat(np.arange(groups, dtype=np.intp), strips)
     inverse = problem.inverse
     many = max(1, _MEMORY // inputs**2)
     parts = [
@@ -112,14 +112,17 @@ class _Strips:
     def __init__(self, inverse: Array, owners: Array, start: Array, width: int, group: int, allowed: int) -> None:
         strips, _, inputs = start.shape
         pieces = inputs // width
-        diagonal = np.arange(pieces)
+        diagonal = np.arange(pieces, dtype=np.intp)
         split = inverse.reshape(len(inverse), pieces, width, pieces, width)
-        self._matrices, self._owners, self._weights, self._group = inverse, owners, start.copy(), group
-        self._blocks = np.moveaxis(split[:, diagonal, :, diagonal], 0, 1)[owners]
-        self._names = np.broadcast_to(diagonal, (strips, pieces))
-        self._there = np.ones((strips, pieces), bool)
+        self._group = group
+        self._matrices: Array = inverse
+        self._owners: Array = owners
+        self._weights: Array = start.copy()
+        self._blocks: Array = np.moveaxis(split[:, diagonal, :, diagonal], 0, 1)[owners]
+        self._names: Array = np.broadcast_to(diagonal, (strips, pieces))
+        self._there: Array = np.ones((strips, pieces), bool)
         self._allowed = np.full((strips, pieces // group), allowed)
-        self._every = np.arange(strips)
+        self._every = np.arange(strips, dtype=np.intp)
         self._make_room()
 
     def step(self) -> tuple[Array, Array]:
@@ -148,7 +151,7 @@ class _Strips:
 
     def _remove(self, chosen: Array) -> None:
         width = self._blocks.shape[2]
-        places = chosen[:, None] * width + np.arange(width)
+        places = chosen[:, None] * width + np.arange(width, dtype=np.intp)
         rows = self._matrices[self._owners[:, None], places]
         if self._filled:
             taken = self._columns[:, : self._filled]
@@ -182,7 +185,7 @@ class _Strips:
         """Take V V^T off, and leave out what is gone; each strip has its own matrix from then on."""
         strips, width = len(self._names), self._blocks.shape[2]
         left = np.flatnonzero(self._there.reshape(-1)).reshape(strips, -1) % self._there.shape[1]
-        places = (left[:, :, None] * width + np.arange(width)).reshape(strips, -1)
+        places = (left[:, :, None] * width + np.arange(width, dtype=np.intp)).reshape(strips, -1)
         matrices = np.empty((strips, places.shape[1], places.shape[1]))
         for strip, at in enumerate(places):
             taken = self._columns[strip][:, at]
