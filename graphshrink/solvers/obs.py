@@ -68,6 +68,9 @@ def removal_trace(problem: Quadratic, piece: Piece, among: tuple[int, int] | Non
         among: (n, m), that n of every m neighbouring inputs are to stay; the trace ends there. Else all go.
     """
     groups, inputs, outputs = problem.cross.shape
+    alive = problem.best.any(axis=(0, 2))
+    if piece.inputs == 1 and among is None and 0 < np.count_nonzero(alive) < inputs:
+        return _of_the_living(problem, piece, alive)
     strips = outputs // piece.outputs
     start = np.swapaxes(problem.best, 1, 2).reshape(groups * strips, piece.outputs, inputs)
     owners = np.repeat(np.arange(groups, dtype=np.intp), strips)
@@ -79,6 +82,16 @@ def removal_trace(problem: Quadratic, piece: Piece, among: tuple[int, int] | Non
     ]
     order, costs = (np.concatenate(arrays).reshape(groups, strips, -1) for arrays in zip(*parts, strict=True))
     return Trace(order, costs, piece)
+
+
+def _of_the_living(problem: Quadratic, piece: Piece, alive: Array) -> Trace:
+    """The same where inputs are worth nothing to any output: those go first, and the rest is a smaller problem."""
+    hessian = problem.hessian[:, alive][:, :, alive]
+    order, costs, _ = removal_trace(Quadratic(hessian, problem.cross[:, alive], problem.energy), piece)
+    dead = np.flatnonzero(~alive).astype(np.int32)
+    first = np.broadcast_to(dead, (*order.shape[:2], len(dead)))
+    order = np.concatenate([first, np.flatnonzero(alive).astype(np.int32)[order]], axis=2)
+    return Trace(order, np.concatenate([np.zeros(first.shape), costs], axis=2), piece)
 
 
 def _trace(

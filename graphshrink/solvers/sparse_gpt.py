@@ -38,8 +38,8 @@ def sparse_gpt(
     unit = math.lcm(piece.inputs, 1 if among is None else among[1])
     width = -(-block // unit) * unit
     for inverse, w, keeps in zip(problem.inverse, weights, kept, strict=True):
-        upper: Array = np.linalg.cholesky(inverse)
-        upper = upper.swapaxes(0, 1)  # H^-1 = U^T U
+        lower: Array = np.linalg.cholesky(inverse)
+        upper: Array = np.swapaxes(lower, 0, 1)  # H^-1 = U^T U
         for first in range(0, len(w), width):
             part = slice(first, min(first + width, len(w)))
             _go_through(w, keeps, upper, part, (piece, density, among))

@@ -55,6 +55,19 @@ def test_a_trace_is_that_of_optimal_brain_surgeon(inputs: int) -> None:
         np.testing.assert_allclose(trace.costs[group, output], costs, rtol=1e-6)
 
 
+def test_inputs_that_are_worth_nothing_go_first() -> None:
+    problem = quadratic()
+    dead = [3, 4, 17]
+    problem.hessian[:, dead], problem.hessian[:, :, dead], problem.cross[:, dead] = 0, 0, 0
+    problem.hessian[:, dead, dead] = 1
+    trace = removal_trace(problem, Piece())
+    assert (np.sort(trace.order[:, :, :3]) == dead).all()
+    assert not trace.costs[:, :, :3].any()
+    order, costs = surgeon(problem, 1, 2)
+    assert trace.order[1, 2].tolist() == order
+    np.testing.assert_allclose(trace.costs[1, 2], costs, rtol=1e-6)
+
+
 @pytest.mark.parametrize("piece", [Piece(), Piece(4, 1), Piece(1, 3), Piece(8, 2)])
 @pytest.mark.parametrize("share", [0.25, 0.75, 1.0])
 def test_costs_add_up_to_what_the_refit_loses(piece: Piece, share: float) -> None:
@@ -153,7 +166,8 @@ def test_sparse_gpt_decides_block_by_block() -> None:
 
 def brute_force(curves: list[Array], total: int) -> float:
     choices = itertools.product(*(range(len(curve)) for curve in curves))
-    return min(sum(c[i] for c, i in zip(curves, choice, strict=True)) for choice in choices if sum(choice) >= total)
+    enough = (choice for choice in choices if sum(choice) >= total)
+    return min(float(sum(c[i] for c, i in zip(curves, choice, strict=True))) for choice in enough)
 
 
 @given(st.lists(st.lists(st.floats(0, 1), min_size=2, max_size=5), min_size=1, max_size=3), st.floats(0, 1))
