@@ -68,7 +68,7 @@ def removal_trace(problem: Quadratic, piece: Piece, among: tuple[int, int] | Non
         among: (n, m), that n of every m neighbouring inputs are to stay; the trace ends there. Else all go.
     """
     groups, inputs, outputs = problem.cross.shape
-    alive = problem.best.any(axis=(0, 2))
+    alive = np.any(problem.best != 0, axis=(0, 2))
     if piece.inputs == 1 and among is None and 0 < np.count_nonzero(alive) < inputs:
         return _of_the_living(problem, piece, alive)
     strips = outputs // piece.outputs

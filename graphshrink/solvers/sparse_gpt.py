@@ -10,12 +10,14 @@ and M N^2 for the rest, where a removal trace takes M N^3 / 3; but it never look
 """
 
 import math
-from typing import Final
+from typing import Final, TypeAlias
 
 import numpy as np
 
 from graphshrink.ir.types import Array
 from graphshrink.solvers.quadratic import Piece, Quadratic
+
+_Asked: TypeAlias = tuple[Piece, float, tuple[int, int] | None]
 
 BLOCK: Final = 128
 """Inputs of a block, about."""
@@ -37,18 +39,20 @@ def sparse_gpt(
     kept = np.ones(weights.shape, bool)
     unit = math.lcm(piece.inputs, 1 if among is None else among[1])
     width = -(-block // unit) * unit
+    asked = piece, density, among
     for inverse, w, keeps in zip(problem.inverse, weights, kept, strict=True):
-        lower: Array = np.linalg.cholesky(inverse)
-        upper: Array = np.swapaxes(lower, 0, 1)  # H^-1 = U^T U
-        for first in range(0, len(w), width):
-            part = slice(first, min(first + width, len(w)))
-            _go_through(w, keeps, upper, part, (piece, density, among))
+        _sweep(inverse, w, keeps, width, asked)
     return weights, kept
 
 
-def _go_through(
-    w: Array, keeps: Array, upper: Array, part: slice, asked: tuple[Piece, float, tuple[int, int] | None]
-) -> None:
+def _sweep(inverse: Array, w: Array, keeps: Array, width: int, asked: _Asked) -> None:
+    """One group, in place: weights (N, M), and what is kept of them."""
+    upper: Array = np.swapaxes(np.linalg.cholesky(inverse), 0, 1)  # H^-1 = U^T U
+    for first in range(0, len(w), width):
+        _go_through(w, keeps, upper, slice(first, min(first + width, len(w))), asked)
+
+
+def _go_through(w: Array, keeps: Array, upper: Array, part: slice, asked: _Asked) -> None:
     diagonal = np.diag(upper)[part]
     keeps[part] = _kept((w[part] / diagonal[:, None]) ** 2, *asked)
     lost = np.zeros((part.stop - part.start, w.shape[1]))

@@ -1,6 +1,6 @@
 """sparsify on small graphs: what it changes, what it leaves alone and says why, what it refuses."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ def runtime() -> Generator[Runtime]:
 
 
 def thinned(
-    model: onnx.ModelProto, step: Sparsify, runtime: Runtime, feeds: list[Feeds], **rest: Any
+    model: onnx.ModelProto, step: Sparsify, runtime: Runtime, feeds: Sequence[Feeds], **rest: Any
 ) -> tuple[Graph, PassResult]:
     graph = load(model)
     return graph, step.run(graph, context(runtime, feeds, **rest))
@@ -159,7 +159,7 @@ def test_recurrent_layers(op_type: str, options: dict[str, Any], runtime: Runtim
 def test_tables_keep_what_is_looked_up(runtime: Runtime) -> None:
     model = model_of([node("Gather", ["W", "x"], ["y"])], {"W": normal(30, 16)}, {"x": [1, 5]}, {"y": [1, 5, 16]})
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
-    often: list[Feeds] = samples(np.random.default_rng(0).integers(-10, 0, (40, 5)))
+    often = samples(np.random.default_rng(0).integers(-10, 0, (40, 5)))
     graph, result = thinned(model, Sparsify(density=0.4), runtime, often)
     kept = arrays(graph)["W"] != 0
     assert changed(result).keys() == {"W"}
