@@ -1,5 +1,6 @@
 """In what order a layer loses its weights, what that costs, and what the weights are that stay."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -11,7 +12,7 @@ from graphshrink.solvers.obs import Trace, removal_trace, work
 from graphshrink.solvers.quadratic import Piece, Quadratic
 from graphshrink.solvers.sparse_gpt import dearest, sparse_gpt
 
-_AFFORDABLE: Final = 4e11  # multiplications of a removal trace: somewhat over a minute on one core
+_AFFORDABLE: Final = 2e12  # multiplications of removal traces: five to seven minutes on one core
 _DENSITIES: Final = (1.0, 0.8, 0.6, 0.45, 0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01)  # that are tried out
 
 
@@ -125,18 +126,31 @@ class BySweep:
         return self.problem.fitted(kept) if self.wish.refit else weights
 
 
+def settled(wishes: Mapping[str, Wish], shapes: Mapping[str, tuple[int, int, int]]) -> dict[str, Wish]:
+    """What "auto" stands for: removal traces in the layers where they take least work, as long as it is not too much.
+
+    Args:
+        wishes: by layer.
+        shapes: groups, inputs and outputs, by layer.
+    """
+    works = {label: work(*shapes[label], wish.piece) for label, wish in wishes.items()}
+    found = dict(wishes)
+    spent = 0.0
+    for label in sorted((label for label, wish in wishes.items() if wish.saliency == "auto"), key=works.__getitem__):
+        spent += works[label]
+        found[label] = wishes[label]._replace(saliency="obs" if spent <= _AFFORDABLE else "sparsegpt")
+    return found
+
+
 def ranking(problem: Quadratic, old: Array, wish: Wish) -> Ranking:
     """The order in which a layer loses its weights.
 
     Args:
         problem: the layer's.
         old: (groups, N, M), the weights that it has now.
-        wish: what is wanted.
+        wish: what is wanted; not "auto".
     """
     saliency, piece = wish.saliency, wish.piece
-    groups, inputs, outputs = old.shape
-    if saliency == "auto":
-        saliency = "obs" if work(groups, inputs, outputs, piece) <= _AFFORDABLE else "sparsegpt"
     if saliency == "sparsegpt":
         return BySweep(wish, problem)
     if saliency == "obs":

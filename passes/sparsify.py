@@ -20,7 +20,7 @@ from graphshrink.passes._layer_plan import Plan
 from graphshrink.passes._layer_states import named_states
 from graphshrink.passes._layerwise import cannot_be_fitted, no_samples, planned, put
 from graphshrink.passes._sparsify_problem import Answer, problem
-from graphshrink.passes._sparsify_ranking import Wish
+from graphshrink.passes._sparsify_ranking import Wish, settled
 from graphshrink.passing.base import Context, Pass, PassResult, Skipped
 from graphshrink.passing.rules import settings_for
 from graphshrink.solvers.allocation import Curve, allocate
@@ -140,13 +140,15 @@ def _run(settings: Sparsify, graph: Graph, context: Context) -> PassResult:
         return result
     with named_states(graph):
         todo = [one for one in planned(settings, graph, layers, context, result) if _divides(*one, calibration, result)]
-        _Run(settings, graph, context, calibration, result, todo).run()
+        wishes = {layer.weight.label: own.wish for layer, own in todo}
+        wishes = settled(wishes, {layer.weight.label: _shape(layer) for layer, _ in todo})
+        _Run(settings, graph, context, calibration, result, todo, wishes).run()
     return result
 
 
 def _divides(layer: Plan, settings: Sparsify, calibration: Calibration, result: PassResult) -> bool:
     """Whether a layer can be worked on; else the result says why not."""
-    groups, inputs, outputs = layer.affine.matrix(layer.weight.tensor.array).shape
+    groups, inputs, outputs = _shape(layer)
     reason = settings.wish.why_not(inputs, outputs)
     memory = 8 * groups * (inputs + 1) ** 2
     if reason is None and memory > calibration.row_memory and not isinstance(layer.affine.form, Lookup):
@@ -154,6 +156,11 @@ def _divides(layer: Plan, settings: Sparsify, calibration: Calibration, result: 
     if reason is not None:
         result.layers[layer.weight.label] = Skipped(reason)
     return reason is None
+
+
+def _shape(layer: Plan) -> tuple[int, int, int]:
+    groups, inputs, outputs = layer.affine.matrix(layer.weight.tensor.array).shape
+    return groups, inputs, outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +173,7 @@ class _Run:
     calibration: Calibration
     result: PassResult
     todo: list[tuple[Plan, Sparsify]]
+    wishes: Mapping[str, Wish]
 
     def run(self) -> None:
         """Thin out layer after layer."""
@@ -187,7 +195,8 @@ class _Run:
     ) -> Answer | str:
         """A layer's new weights; or why it stays as it is."""
         made = problem(layer, sequential, self.context.seed, own.damping)
-        order, weight = made.ranking(own.wish), layer.weight
+        weight = layer.weight
+        order = made.ranking(self.wishes[weight.label])
         if own.pattern:
             removed = 0.0
         elif own.density:
@@ -240,7 +249,7 @@ class _Run:
     def _curve(self, sequential: Sequential, layer: Plan) -> Curve | str:
         """What removals cost a layer, relative to its outputs."""
         made = problem(layer, sequential, self.context.seed, self.settings.damping)
-        removed, cost = made.ranking(self.settings.wish).curve()
+        removed, cost = made.ranking(self.wishes[layer.weight.label]).curve()
         return Curve(removed, cost / made.energy) if made.energy > 0 else "its outputs are zero"
 
     def _beside(self, seen: Graph) -> Sequential:

@@ -15,9 +15,11 @@ from graphshrink.ir.types import Array, Feeds
 from graphshrink.onnx_io.emit import emit
 from graphshrink.onnx_io.load import load
 from graphshrink.onnx_io.runtime import Runtime
+from graphshrink.passes._sparsify_ranking import Wish, settled
 from graphshrink.passes.sparsify import Sparsify
 from graphshrink.passing.base import Context, PassResult, Selection
 from graphshrink.passing.rules import By, LayerRule
+from graphshrink.solvers.quadratic import Piece
 from tests.layers import (
     arrays,
     by_magnitude,
@@ -308,3 +310,11 @@ def test_gentler_settings_end() -> None:
             steps.append(softer)
         assert 4 < len(steps) < 12
     assert Sparsify(pattern="2:4").gentler() is None
+
+
+def test_wide_layers_are_swept() -> None:
+    wish = Wish(Piece(), None, "auto", refit=True)
+    wishes = {"small": wish, "wide": wish, "as said": wish._replace(saliency="obs")}
+    shapes = {"small": (1, 100, 100), "wide": (1, 4096, 4096), "as said": (1, 4096, 4096)}
+    found = {label: one.saliency for label, one in settled(wishes, shapes).items()}
+    assert found == {"small": "obs", "wide": "sparsegpt", "as said": "obs"}
