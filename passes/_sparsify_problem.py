@@ -33,6 +33,11 @@ class Answer(NamedTuple):
     residual: float
     remark: str = ""
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether its numbers can be stored."""
+        return bool(np.isfinite(self.stored).all() and (self.bias is None or np.isfinite(self.bias).all()))
+
 
 class Problem(Protocol):
     """A layer that weights can be taken from."""
@@ -84,11 +89,21 @@ class Product:
     def answer(self, weights: Array) -> Answer:
         """See `Problem`; the bias, where the layer has one of its own, is fitted to the weights."""
         moved = best_move(self.moments, weights) if self.moments.has_bias else None
-        bias = None if moved is None else moved_bias(self.plan, moved)
+        with np.errstate(over="ignore"):  # what overflows is looked for afterwards
+            stored = self.moments.stored(self.plan, weights)
+            bias = _biases(self.plan, moved)
         error = float(self.moments.error(weights, moved).sum())
         rows, inputs = self.moments.rows, weights.shape[1]
         remark = f"; only {rows:,} rows for {inputs:,} inputs" if rows < inputs else ""
-        return Answer(self.moments.stored(self.plan, weights), bias, _relative(error, self.energy), remark)
+        return Answer(stored, bias, _relative(error, self.energy), remark)
+
+
+def _biases(plan: Plan, moved: Array | None) -> Array | None:
+    """The array of a layer's own bias, of its type; None where it stays."""
+    if moved is None or plan.bias is None:
+        return None
+    biases: Array = moved_bias(plan, moved).astype(plan.bias.weight.tensor.array.dtype)
+    return biases
 
 
 def best_move(moments: LayerMoments, weights: Array) -> Array:

@@ -58,9 +58,9 @@ class Sparsify(Pass):
     4. A layer whose inputs or outputs do not divide by the pattern or the block stays as it is.
 
     Attributes:
-        density: share of the weights of all layers to keep; 0 goes by target_error.
-        target_error: by how much each layer's removed weights may change its outputs, relative to these; 0 splits the
-            model's bound.
+        density: share of the weights of all layers to keep, 0 to 1; 0 goes by target_error.
+        target_error: by how much each layer's removed weights may change its outputs, relative to these, 0 to 1; 0
+            splits the model's bound.
         saliency: what weights are chosen by: "magnitude", "obd", "obs", "sparsegpt", or "auto" for obs or, in wide
             layers, sparsegpt.
         allocation: "global" for layers of different density where that costs less, or "uniform".
@@ -68,7 +68,7 @@ class Sparsify(Pass):
         block: inputs x outputs that go as a whole, such as "8x1".
         mode: "sequential" for the inputs that the layers before now give, or "independent" for those of the original.
         refit: whether the weights that are left are fitted once more; obs always does so.
-        damping: added to the diagonal of each layer's Gram matrix, relative to its mean.
+        damping: added to the diagonal of each layer's Gram matrix, relative to its mean, 0 to 1.
     """
 
     name: ClassVar[str] = "sparsify"
@@ -204,8 +204,8 @@ class _Run:
         else:
             removed = order.curve().within(self._target(own) ** 2 * made.energy)
         answer = made.answer(order.weights(round(removed / own.wish.piece.size)))
-        if not np.isfinite(answer.stored).all():
-            return "its weights are not finite"
+        if not answer.is_finite:
+            return "its new weights are too large for their type"
         return answer if np.count_nonzero(answer.stored) < np.count_nonzero(weight.array) else _ALL_NEEDED
 
     def _target(self, own: Sparsify) -> float:

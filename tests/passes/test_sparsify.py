@@ -318,3 +318,17 @@ def test_wide_layers_are_swept() -> None:
     shapes = {"small": (1, 100, 100), "wide": (1, 4096, 4096), "as said": (1, 4096, 4096)}
     found = {label: one.saliency for label, one in settled(wishes, shapes).items()}
     assert found == {"small": "obs", "wide": "sparsegpt", "as said": "obs"}
+
+
+def test_a_layer_whose_new_weights_overflow_stays(runtime: Runtime) -> None:
+    """In float16 a bias that takes over for three inputs near 10,000 is beyond its range."""
+    w = np.repeat(np.array([[1], [1], [-1], [-1]], np.float16), 2, axis=1)
+    constants = {"W": w, "b": np.full(2, 60_000, np.float16)}
+    model = model_of([node("Gemm", ["x", "W", "b"], ["y"])], constants, {"x": ["n", 4]}, {"y": ["n", 2]})
+    for info in (*model.graph.input, *model.graph.output):
+        info.type.tensor_type.elem_type = TensorProto.FLOAT16
+    x = (10_000 + normal(50, 4) * np.array([20, 20, 20, 400])).astype(np.float16)
+    graph, result = thinned(model, Sparsify(density=0.25), runtime, samples(x))
+    assert reasons(result)["W"] == "its new weights are too large for their type"
+    np.testing.assert_array_equal(arrays(graph)["W"], w)
+    np.testing.assert_array_equal(arrays(graph)["b"], constants["b"])
