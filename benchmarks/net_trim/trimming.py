@@ -1,4 +1,4 @@
-"""Net-Trim on a whole model, without the manager that would take settings back: what it gives is measured as it is."""
+"""Passes that fit layers on a whole model, without the manager that would take settings back: measured as they are."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -19,8 +19,7 @@ from graphshrink.onnx_io.external import model_files
 from graphshrink.onnx_io.load import load
 from graphshrink.onnx_io.runtime import Limits
 from graphshrink.onnx_io.temporary import written
-from graphshrink.passes.net_trim import NetTrim
-from graphshrink.passing.base import Changed, Context, PassResult, Selection, Skipped
+from graphshrink.passing.base import Changed, Context, Pass, PassResult, Selection, Skipped
 from graphshrink.passing.pipeline import run_passes
 from graphshrink.passing.rules import By, LayerRule
 from graphshrink.verify import Original, Verdict
@@ -33,7 +32,7 @@ _ALIKE: Final[Own] = {}
 
 @dataclass(frozen=True, slots=True)
 class Trimmed:
-    """What Net-Trim made of a model.
+    """What the pass made of a model.
 
     Attributes:
         graph: the model as it is now.
@@ -73,7 +72,7 @@ class Bench:
         self._runtime = Limits().runtime(model_files(self.graph, model))
         self._original = Original(self._runtime, model)
 
-    def trim(self, settings: NetTrim, include: tuple[str, ...] = (), layers: Own = _ALIKE) -> Trimmed:
+    def trim(self, settings: Pass, include: tuple[str, ...] = (), layers: Own = _ALIKE) -> Trimmed:
         """Run the pass.
 
         Args:
@@ -81,12 +80,16 @@ class Bench:
             include: patterns of the layers that are meant; empty for all.
             layers: other options for some of them, by name.
         """
-        rules = tuple(LayerRule(NetTrim.name, By.NAME, name, options) for name, options in layers.items())
-        calibration = Calibration(self._fit, self._runtime)
+        rules = tuple(LayerRule(settings.name, By.NAME, name, options) for name, options in layers.items())
         started = time.perf_counter()
-        context = Context(selection=Selection(include), rules=rules, calibration=calibration)
+        context = Context(selection=Selection(include), rules=rules, calibration=self.calibration)
         graph, [record] = run_passes(self.graph, [settings], context, judge=None)
         return Trimmed(graph, record.result, time.perf_counter() - started)
+
+    @property
+    def calibration(self) -> Calibration:
+        """Activations on the inputs that may be fitted to."""
+        return Calibration(self._fit, self._runtime)
 
     def compare(self, graph: Graph, samples: Samples | None = None) -> Verdict:
         """Outputs beside the original's, on the held-out inputs if no others are given."""

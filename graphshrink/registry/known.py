@@ -20,13 +20,14 @@ from graphshrink.errors import GraphshrinkError, UsageError
 from graphshrink.escaping import safe
 from graphshrink.passes.net_trim import NetTrim
 from graphshrink.passes.pack import Pack
+from graphshrink.passes.sparsify import Sparsify
 from graphshrink.passes.strip import Strip
 from graphshrink.passes.weight_sharing import WeightSharing
 from graphshrink.passing.base import Pass
 from graphshrink.registry.options import TYPES, options_of
 from graphshrink.user_code import guarded, imported
 
-PASSES: Final[tuple[type[Pass], ...]] = (WeightSharing, NetTrim, Strip, Pack)
+PASSES: Final[tuple[type[Pass], ...]] = (WeightSharing, NetTrim, Sparsify, Strip, Pack)
 """Every built-in pass. A new one is one file in passes/ and one line here."""
 
 BUILT_IN: Final = "graphshrink itself"

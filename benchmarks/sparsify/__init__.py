@@ -1,0 +1,1 @@
+"""sparsify beside magnitude pruning and SparseGPT without a fit."""
