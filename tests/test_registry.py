@@ -68,7 +68,7 @@ def test_every_pass_is_what_a_pass_has_to_be(cls: type[Pass]) -> None:
     assert passes_from(cls.name) == [cls()]
     for option in options_of(cls):
         assert option.help, f"{option.name} is not described"
-        assert option.type in ("int", "float", "str", "bool")
+        assert option.type in ("int", "int | str", "float", "str", "bool")
 
 
 def _words(name: str) -> list[str]:
