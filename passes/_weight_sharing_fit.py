@@ -194,7 +194,7 @@ def _rounded(entries: Array, bases: list[Array], wanted: Wanted, dtype: np.dtype
         if own.shape[1]:
             whole = own[:, 0]
             step = entries[number, whole.argmax()] / max(1.0, whole.max())
-            made: Array = whole.astype(dtype) * np.asarray(step).astype(dtype)
+            made: Array = np.multiply(whole.astype(dtype), np.asarray(step).astype(dtype))
             rounded[number] = made.astype(np.float64)
     return rounded
 

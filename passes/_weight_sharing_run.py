@@ -241,7 +241,7 @@ class Run(Generic[P]):
             return Tried(array if stored is None else stored, stricter * error**2)
 
         grouping = problem.grouping if isinstance(problem, Task) else problem
-        least = 2 if choice.wanted.kind == "grid" else 1
+        least = 2 if choice.wanted.kind in ("grid", "soft") else 1
         return curve(grouping, least, choice.wanted.streams, attempt, budget)
 
 

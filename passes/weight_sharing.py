@@ -78,7 +78,7 @@ class WeightSharing(Pass):
             f"assignment={self.assignment!r} is none of nearest, compensated": self.assignment in get_args(Assignment),
             f"rate={self.rate} is not above 0": 0 < self.rate < np.inf,
             f"damping={self.damping} is not above 0": 0 < self.damping < np.inf,
-            "codebook=grid needs 2 bits or more": self.codebook != "grid" or self.bits != 1,
+            f"codebook={self.codebook} needs 2 bits or more": self.codebook not in ("grid", "soft") or self.bits != 1,
         }
         if broken := [text for text, holds in limits.items() if not holds]:
             raise UsageError(f"weight-sharing: {broken[0]}")

@@ -77,8 +77,14 @@ def _words(name: str) -> list[str]:
 
 
 def test_options_come_from_fields() -> None:
-    assert list(options_of(WeightSharing)) == [
-        Option("bits", "int", "4", "bits a weight, 1 to 8."),
+    assert list(options_of(WeightSharing))[:2] == [
+        Option(
+            "bits",
+            "int | str",
+            "4",
+            'bits a weight, 1 to 8; "auto" chooses them for each tensor under the model\'s bound, '
+            '"auto/2" under half of it.',
+        ),
         Option(
             "granularity",
             "str",

@@ -63,7 +63,7 @@ def _attribute_help(doc: str) -> dict[str, str]:
 
 def _type(hint: Any) -> str:
     """The name of a type, as a pass has it behind the name of an option."""
-    return str(getattr(hint, "__name__", hint)) if isinstance(hint, type) else str(hint)
+    return hint.__name__ if isinstance(hint, type) else str(hint)
 
 
 def _int_or_text(text: str) -> int | str:

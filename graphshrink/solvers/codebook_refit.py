@@ -36,9 +36,9 @@ def refitted(rows: Rows, books: Books, codes: Codes, bases: list[Array]) -> Arra
         if not inner.size or not np.trace(inner) > 0:
             continue
         inner += _RIDGE * np.trace(inner) / len(inner) * np.eye(len(inner))
-        start: Array = np.linalg.lstsq(basis, np.where(held, 0.0, now), rcond=None)[0]
-        found: Array = start + np.linalg.solve(inner, basis.T @ (right - matrix @ (basis @ start)))
-        entries[book] = np.where(held, now, basis @ found)
+        start = np.asarray(np.linalg.lstsq(basis, np.where(held, 0.0, now), rcond=None)[0], np.float64)
+        moved = np.asarray(np.linalg.solve(inner, basis.T @ (right - matrix @ (basis @ start))), np.float64)
+        entries[book] = np.where(held, now, basis @ (start + moved))
     return entries
 
 
@@ -52,8 +52,8 @@ def _normal(rows: Rows, books: Books, codes: Codes, book: int) -> tuple[Array, A
         step = max(1, _NUMBERS // (width * count))
         for start in range(0, len(using), step):
             part = using[start : start + step]
-            taken: Array = codes[group, part][..., None] == np.arange(count)  # (rows, N, K)
-            one: Array = np.moveaxis(taken, 1, 0).reshape(width, -1).astype(np.float64)
+            taken: Array = np.equal(codes[group, part][..., None], np.arange(count))  # (rows, N, K)
+            one = np.asarray(np.moveaxis(taken, 1, 0).reshape(width, -1), np.float64)
             weighted = one.reshape(width, len(part), count) * rows.weight[group, part][:, None]
             met = (gram @ one).reshape(width * len(part), count)
             matrix += weighted.reshape(width * len(part), count).T @ met

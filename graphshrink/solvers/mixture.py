@@ -2,7 +2,9 @@
 
 Ullrich, Meeds and Welling 2017, "Soft Weight-Sharing for Neural Network Compression", arXiv:1702.04008. There weights
 are trained together with the mixture; here the weights are given, and the mixture is fitted to them by expectation
-maximisation (Dempster, Laird and Rubin 1977). Afterwards components that have become the same are merged, the one
+maximisation (Dempster, Laird and Rubin 1977). As there, a Gamma prior keeps components narrow (it is conjugate to the
+precision, so it counts as further members of a given variance); without it one wide component would describe weights
+well, and replace them badly. Afterwards components that have become the same are merged, the one
 nearest to zero becomes zero, and every weight takes the mean of the component to which it most probably belongs.
 """
 
@@ -19,7 +21,7 @@ _ROUNDS: Final = 300
 _ENOUGH: Final = 1e-7  # of the likelihood gained in a round, in nats a weight
 _SAME: Final = 1e-10  # Kullback-Leibler divergence, as in the paper's code
 _NEAR: Final = 1e-3  # of the weights' standard deviation: means that are as good as one
-_NARROWEST: Final = 1e-3  # of the same: a component on a single value would become infinitely dense
+_WIDTH: Final = 1.0  # of the same over the number of components: the deviation that the prior asks for
 _FIRST_ZERO: Final = 0.5  # share of the component at zero to start from
 
 
@@ -68,14 +70,16 @@ def mixture_of(values: Array, weights: Array, components: int) -> Mixture:
         if now - likelihood < _ENOUGH:
             break
         likelihood = now
-        made = _maximised(points.value, points.scatter, points.weight, each / total, made, _NARROWEST * spread)
+        made = _maximised(
+            points.value, points.scatter, points.weight, each / total, made, (_WIDTH * spread / components) ** 2
+        )
     return _merged(made, _NEAR * spread)
 
 
 def _first(values: Array, components: int) -> Mixture:
     """Means evenly over the range, and zero."""
     widest: Array = values[[int(np.abs(values).argmax())]]
-    others: Array = np.linspace(values[0], values[-1], components - 1) if components > 2 else widest
+    others = widest if components == 2 else np.linspace(float(values[0]), float(values[-1]), components - 1)
     means = np.concatenate(([0.0], others))
     width = max(float(np.ptp(values)), float(np.abs(values).max())) / components
     shares = np.full(components, (1.0 - _FIRST_ZERO) / (components - 1))
@@ -91,18 +95,19 @@ def _log_density(made: Mixture, values: Array) -> Array:
     return offset - 0.5 * distance**2
 
 
-def _maximised(
-    values: Array, scatter: Array, weights: Array, belongs: Array, before: Mixture, narrowest: float
-) -> Mixture:
-    """Means, deviations and shares for given memberships; the first mean stays at zero."""
+def _maximised(values: Array, scatter: Array, weights: Array, belongs: Array, before: Mixture, prior: float) -> Mixture:
+    """Means, deviations and shares for given memberships; the first mean stays at zero.
+
+    The prior's variance weighs as much as all weights together: 2 (a - 1) in the parameters of the Gamma distribution.
+    """
     held = belongs * weights[:, None]
     total = held.sum(axis=0)
     safe = np.maximum(total, np.finfo(np.float64).tiny)
     means = np.where(total > 0, held.T @ values / safe, before.means)
     means[0] = 0.0
     squares = np.sum(held * (values[:, None] - means) ** 2, axis=0) + belongs.T @ scatter
-    deviations = np.sqrt(np.where(total > 0, squares / safe, before.deviations**2))
-    return Mixture(means, np.maximum(deviations, narrowest), total / total.sum())
+    count = total.sum()
+    return Mixture(means, np.sqrt((squares + count * prior) / (total + count)), total / count)
 
 
 def _merged(made: Mixture, near: float) -> Mixture:
