@@ -46,13 +46,14 @@ def _normal(rows: Rows, books: Books, codes: Codes, book: int) -> tuple[Array, A
     """(K, K) and (K,), both sides of the equations for one book."""
     count = books.entries.shape[1]
     matrix, right = np.zeros((count, count)), np.zeros(count)
+    numbers: Array = np.arange(count)
     width = codes.shape[2]
     for group, gram in enumerate(rows.gram):
         using = np.flatnonzero(books.of[group] == book)
         step = max(1, _NUMBERS // (width * count))
         for start in range(0, len(using), step):
             part = using[start : start + step]
-            taken: Array = np.equal(codes[group, part][..., None], np.arange(count))  # (rows, N, K)
+            taken: Array = np.equal(codes[group, part][..., None], numbers)  # (rows, N, K)
             one = np.asarray(np.moveaxis(taken, 1, 0).reshape(width, -1), np.float64)
             weighted = one.reshape(width, len(part), count) * rows.weight[group, part][:, None]
             met = (gram @ one).reshape(width * len(part), count)
