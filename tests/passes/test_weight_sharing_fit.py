@@ -262,7 +262,9 @@ def test_without_samples_weights_take_the_nearest(codebook: str) -> None:
         np.testing.assert_array_equal(new, arrays(plain)["W1"])
     else:
         assert len(np.unique(new)) <= 4
-    assert np.linalg.norm(new - before) < 0.7 * np.linalg.norm(before)
+    # Most of a normal distribution belongs to the component at zero.
+    most = 0.85 if codebook == "soft" else 0.7
+    assert np.linalg.norm(new - before) < most * np.linalg.norm(before)
 
 
 def test_what_cannot_be_fitted_takes_the_nearest(runtime: Runtime) -> None:
