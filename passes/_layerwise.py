@@ -56,7 +56,7 @@ def planned(
 def _may(step: Pass, weight: Weight, context: Context) -> bool:
     """Whether a constant may be changed, as a bias of some layer."""
     own = context.settings(step, weight)
-    return own is not None and context.selection.refuses(weight) is None and own.refuses(weight, context.policy) is None
+    return own is not None and context.selection.refuses(weight) is None and cannot_be_fitted(weight) is None
 
 
 def put(result: PassResult, layer: Plan, stored: Array, bias: Array | None, detail: str, seconds: float) -> None:

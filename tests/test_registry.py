@@ -68,7 +68,7 @@ def test_every_pass_is_what_a_pass_has_to_be(cls: type[Pass]) -> None:
     assert passes_from(cls.name) == [cls()]
     for option in options_of(cls):
         assert option.help, f"{option.name} is not described"
-        assert option.type in ("int", "float", "str", "bool")
+        assert option.type in ("int", "int | str", "float", "str", "bool")
 
 
 def _words(name: str) -> list[str]:
@@ -77,8 +77,14 @@ def _words(name: str) -> list[str]:
 
 
 def test_options_come_from_fields() -> None:
-    assert list(options_of(WeightSharing)) == [
-        Option("bits", "int", "4", "bits a weight, 1 to 8."),
+    assert list(options_of(WeightSharing))[:2] == [
+        Option(
+            "bits",
+            "int | str",
+            "4",
+            'bits a weight, 1 to 8; "auto" chooses them for each tensor under the model\'s bound, '
+            '"auto/2" under half of it.',
+        ),
         Option(
             "granularity",
             "str",

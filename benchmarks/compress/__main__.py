@@ -134,7 +134,8 @@ def _chosen(rows: Sequence[dict[str, Any]], before: Mapping[str, float], network
 
 def _fall(row: Mapping[str, Any], before: Mapping[str, float]) -> float:
     """Points of test error, rounded to single images of 10,000."""
-    return round(row["test"] - before["test"], 4)
+    fall: float = round(row["test"] - before["test"], 4)
+    return fall
 
 
 _HEADER: Final = ("density", "sharing", "bytes", "ratio", "errors, chosen on", "errors, test", "points", "s")

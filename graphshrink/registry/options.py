@@ -24,7 +24,7 @@ def options_of(cls: type[Pass]) -> Iterator[Option]:
     helps = _attribute_help(cls.__doc__ or "")
     hints = get_type_hints(cls)
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-        yield Option(field.name, hints[field.name].__name__, str(field.default), helps.get(field.name, ""))
+        yield Option(field.name, _type(hints[field.name]), str(field.default), helps.get(field.name, ""))
 
 
 def values_of(cls: type[Pass], given: Mapping[str, object], place: str) -> dict[str, Any]:
@@ -61,6 +61,18 @@ def _attribute_help(doc: str) -> dict[str, str]:
     return found
 
 
+def _type(hint: Any) -> str:
+    """The name of a type, as a pass has it behind the name of an option."""
+    return hint.__name__ if isinstance(hint, type) else str(hint)
+
+
+def _int_or_text(text: str) -> int | str:
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
 def _boolean(text: str) -> bool:
     return {"true": True, "false": False}[text.lower()]
 
@@ -72,7 +84,13 @@ def _number(text: str) -> float:
     return number
 
 
-_CONVERT: Final[Mapping[str, Callable[[str], Any]]] = {"int": int, "float": _number, "str": str, "bool": _boolean}
+_CONVERT: Final[Mapping[str, Callable[[str], Any]]] = {
+    "int": int,
+    "int | str": _int_or_text,
+    "float": _number,
+    "str": str,
+    "bool": _boolean,
+}
 TYPES: Final = frozenset(_CONVERT)
 """The types that options may have."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from graphshrink.passes.weight_sharing import WeightSharing
 from tests.commands import graphshrink
 from tests.models import DIGITS, LENET
 
@@ -74,7 +75,7 @@ def test_flags_win_over_the_file_and_the_specification_over_its_sections(tmp_pat
     config.write_text(TOML)
     report = run(tmp_path, f"--config={config}", "--samples", "10", "-p", "weight-sharing{bits=8}")
     assert report["options"]["samples"] == 10
-    assert report["options"]["passes"] == [{"name": "weight-sharing", "bits": 8, "granularity": "auto"}]
+    assert report["options"]["passes"] == [{"name": "weight-sharing", **vars(WeightSharing(bits=8))}]
     assert bits(report)["fc1.weight"] == "8 bits"
 
 

@@ -404,7 +404,7 @@ def test_granularity_that_cannot_be(granularity: str) -> None:
 @pytest.mark.parametrize("bits", range(1, 9))
 def test_gentler_ends(bits: int) -> None:
     settings: WeightSharing | None = WeightSharing(bits=bits, granularity="channel")
-    seen: list[int] = []
+    seen: list[int | str] = []
     while settings is not None:
         assert settings.granularity == "channel"
         seen.append(settings.bits)
