@@ -36,7 +36,8 @@ class WeightSharing(Pass):
     1. Values are chosen for the whole tensor, for groups of neighbouring output channels, or for each channel, by
        `granularity`. `auto` takes the division that lowers the error by more than its extra codebooks would if they
        were spent on more bits: halving the error's standard deviation is worth one bit a weight.
-    2. A tensor that already has few enough values stays as it is, so the pass may be repeated.
+    2. A tensor that already has few enough values stays as it is, so the pass may be repeated; but for bits=auto, which
+       shares the bound out anew each time.
     3. Exact zeros of pruned weights (from 5 % of a group on) stay exact zeros.
     4. A tensor so small that its codebook would outweigh the gain is left alone.
     5. `compensated` goes through the layers in the order in which they run. Weights take their values one after the

@@ -56,11 +56,11 @@ class Contribution:
         samples = np.arange(at.shape[0], dtype=np.intp)[:, None]
         if not self.of_states:
             steps = x if self.batch_first else np.swapaxes(x, 0, 1)
-            same = steps[samples, at].reshape(at.size, -1)
+            same = steps[samples, at].reshape(at.size, x.shape[-1])
             return np.broadcast_to(same, (self.weights[0], *same.shape))
         states = np.moveaxis(x, 2, 0) if self.batch_first else np.moveaxis(x, (1, 2), (0, 1))
         chosen = [states[d][samples, at + backwards] for d, backwards in enumerate(self.reverse)]
-        return np.stack(chosen).reshape(self.weights[0], at.size, -1)
+        return np.stack(chosen).reshape(self.weights[0], at.size, x.shape[-1])
 
     def targets(self, y: Array, at: Array) -> Array:
         """The gates, of an array as `shape` says."""

@@ -14,6 +14,7 @@ import onnxruntime as ort
 import pytest
 from onnx import helper
 
+from graphshrink.registry import PASSES
 from tests.commands import graphshrink
 from tests.models import DIGITS, LENET, ROOT, model_of, normal, saved, two_layers
 
@@ -225,7 +226,7 @@ def test_inspect_shows_layers_and_encodings(tmp_path: Path) -> None:
     assert layers["fc1.weight"]["encoding"] == "codebook"
     assert layers["fc1.weight"]["shape"] == [500, 800]
     assert layers["fc1.weight"]["macs"] == 400_000
-    assert layers["fc1.weight"]["passes"] == ["weight-sharing", "net-trim", "pack"]
+    assert layers["fc1.weight"]["passes"] == [cls.name for cls in PASSES if cls.on_weights]
     assert layers["fc1.bias"]["reason"] is not None
     text = graphshrink("inspect", LENET)
     assert "fc1.weight" in text.stdout

@@ -165,6 +165,15 @@ def _waiting(folder: Path, temporary: Path) -> "subprocess.Popen[str]":
     )
 
 
+def _until_it_has_a_worker(process: "subprocess.Popen[str]") -> None:
+    patience = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < patience:
+        tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
+        if any(task.read_text() for task in tasks):
+            return
+        time.sleep(0.1)
+
+
 def test_ctrl_c_while_a_model_runs(tmp_path: Path) -> None:
     """A terminal sends Ctrl-C to the whole group, the worker included."""
     folder, temporary = tmp_path / "home", tmp_path / "tmp"
@@ -172,7 +181,8 @@ def test_ctrl_c_while_a_model_runs(tmp_path: Path) -> None:
     temporary.mkdir()
     (folder / "out.onnx").write_bytes(b"older")
     with _waiting(folder, temporary) as process:
-        time.sleep(3.0)  # the worker starts within one
+        _until_it_has_a_worker(process)
+        time.sleep(2.0)  # in which it gets the model
         assert process.poll() is None
         os.killpg(process.pid, signal.SIGINT)
         _, printed = process.communicate(timeout=20)

@@ -18,7 +18,8 @@ from graphshrink.onnx_io.emit import emit
 from graphshrink.onnx_io.load import load
 from graphshrink.onnx_io.runtime import Runtime
 from graphshrink.passes.net_trim import NetTrim
-from graphshrink.passing.base import Context, PassResult, Selection
+from graphshrink.passes.sparsify import Sparsify
+from graphshrink.passing.base import Context, Pass, PassResult, Selection
 from graphshrink.passing.rules import By, LayerRule
 from tests.layers import (
     arrays,
@@ -377,3 +378,13 @@ def test_a_bias_that_a_rule_leaves_out_stays(runtime: Runtime) -> None:
 def test_options_that_cannot_be_meant(spec: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         NetTrim(**spec)
+
+
+@pytest.mark.parametrize("step", [NetTrim(epsilon="0.1"), Sparsify(density=0.5)], ids=lambda step: step.name)
+def test_a_single_step_has_no_states_to_fit_to(step: Pass, runtime: Runtime) -> None:
+    """Its one state is the last output of the layer, which meets no weight."""
+    nodes = [node("RNN", ["x", "W", "R"], ["y"], hidden_size=4)]
+    model = model_of(nodes, {"W": normal(1, 4, 8), "R": normal(1, 4, 4)}, {"x": [1, 1, 8]}, {"y": [1, 1, 1, 4]})
+    graph = load(model)
+    result = step.run(graph, context(runtime, samples(normal(40, 1, 8)), max_error=0.5))
+    assert reasons(result)["R"] == "it gets no rows from the samples"

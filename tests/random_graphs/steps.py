@@ -27,6 +27,11 @@ class Steps:
         return passes_from(self.spec)
 
     @property
+    def shares_out(self) -> bool:
+        """Whether a bound is shared out over all layers: then every run does so anew, with what the last one left."""
+        return any(str(getattr(step, "bits", "")).startswith("auto") for step in self.passes)
+
+    @property
     def names(self) -> set[str]:
         return {step.name for step in self.passes}
 

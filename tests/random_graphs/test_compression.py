@@ -86,6 +86,8 @@ def _is_stable(model: onnx.ModelProto, steps: Steps, policy: Policy, result: Com
     wanted = bytes_of(result.encoded)
     assert bytes_of(compressed(model, steps.passes, policy).encoded) == wanted
     assert bytes_of(compressed(result.encoded, [], policy).encoded) == wanted
+    if steps.shares_out:
+        return
     again = bytes_of(compressed(result.encoded, steps.passes, policy).encoded)
     if len(result.encoded.graph.input) == len(model.graph.input):
         assert again == wanted
