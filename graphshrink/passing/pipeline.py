@@ -12,6 +12,7 @@ from graphshrink.ir.graph import Graph
 from graphshrink.passing.backoff import Attempted, back_off
 from graphshrink.passing.base import Context, Pass, PassResult, Skipped
 from graphshrink.passing.judge import Judge, Measured
+from graphshrink.passing.workers import one_thread_each
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,10 @@ class PassRecord:
 def run_passes(
     graph: Graph, passes: Sequence[Pass], context: Context, judge: Judge | None
 ) -> tuple[Graph, list[PassRecord]]:
-    """Run passes in order.
+    """Run passes in order, each matrix product on one thread.
+
+    So the result does not depend on how many cores there are, and small products, of which solvers make many, do not
+    wait for threads that others keep from running.
 
     Args:
         graph: the model; not changed.
@@ -56,10 +60,11 @@ def run_passes(
         The transformed graph, and how every pass went.
     """
     records: list[PassRecord] = []
-    for step in passes:
-        started = time.perf_counter()
-        graph, record = _run_one(graph, step, context, judge, started)
-        records.append(record)
+    with one_thread_each():
+        for step in passes:
+            started = time.perf_counter()
+            graph, record = _run_one(graph, step, context, judge, started)
+            records.append(record)
     return graph, records
 
 

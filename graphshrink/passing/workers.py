@@ -7,7 +7,7 @@ import importlib
 import logging
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
@@ -77,6 +77,13 @@ class Cluster:
             with suppress(Exception):  # the scheduler may be gone
                 self.client.cancel(futures)
         return answers
+
+
+def one_thread_each() -> AbstractContextManager[object]:
+    """While it lasts, each matrix product in this process uses one thread, whatever the libraries would choose."""
+    control: Any = importlib.import_module("threadpoolctl")  # it ships no types
+    limits: AbstractContextManager[object] = control.threadpool_limits(limits=1, user_api="blas")
+    return limits
 
 
 @contextmanager

@@ -6,18 +6,25 @@ import subprocess
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
+from typing import ClassVar
 
 import numpy as np
 import onnx
 import pytest
+import threadpoolctl
 from onnx import helper, numpy_helper
 
 import graphshrink
 from graphshrink.errors import GraphshrinkError, UsageError
+from graphshrink.ir.graph import Graph
 from graphshrink.ir.types import Array
+from graphshrink.onnx_io.load import load
 from graphshrink.passing import workers as module
+from graphshrink.passing.base import Context, Pass, PassResult
+from graphshrink.passing.pipeline import run_passes
 from graphshrink.passing.workers import workers
 from tests.models import model_of
 from tests.passing.cluster import deadly, refusing, slowly
@@ -96,6 +103,26 @@ def test_the_same_weights_from_a_cluster(cluster: tuple[str, list[int]], tmp_pat
     for label, array in here.items():
         assert np.array_equal(array == 0, there[label] == 0)
         np.testing.assert_allclose(there[label], array, rtol=1e-4, atol=1e-6)
+
+
+@dataclass(frozen=True)
+class Counting(Pass):
+    """Says how many threads a matrix product would use."""
+
+    name: ClassVar[str] = "counting"
+    buys: ClassVar[str] = "nothing"
+    seen: ClassVar[list[int]] = []
+
+    def run(self, graph: Graph, context: Context) -> PassResult:
+        self.seen.extend(pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas")
+        return PassResult()
+
+
+def test_passes_multiply_with_one_thread(tmp_path: Path) -> None:
+    model, _ = small_network(tmp_path)
+    with threadpoolctl.threadpool_limits(limits=2, user_api="blas"):
+        run_passes(load(model), [Counting()], Context(), None)
+    assert set(Counting.seen) == {1}
 
 
 def test_what_fails_there_fails_here(cluster: tuple[str, list[int]]) -> None:
