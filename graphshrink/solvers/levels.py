@@ -22,9 +22,9 @@ def allocate(costs: Sequence[Array], loads: Sequence[Array], budget: float) -> l
     Args:
         costs: for each layer, of each of its levels, 0 or more.
         loads: the same for what the budget bounds.
-        budget: above 0.
+        budget: 0 or more.
     """
-    parts = [np.ceil(np.minimum(load / budget, 2.0) * _PARTS - 1e-9).astype(np.intp) for load in loads]
+    parts = [np.ceil(_share(load, budget) * _PARTS - 1e-9).astype(np.intp) for load in loads]
     best = np.zeros(_PARTS + 1)
     chosen: list[Array] = []
     for cost, part in zip(costs, parts, strict=True):
@@ -42,3 +42,9 @@ def allocate(costs: Sequence[Array], loads: Sequence[Array], budget: float) -> l
         levels.append(int(choice[left]))
         left -= int(part[levels[-1]])
     return levels[::-1]
+
+
+def _share(load: Array, budget: float) -> Array:
+    """Loads as shares of the budget; those above it count as 2. Of a budget of nothing any load is too much."""
+    share: Array = np.where(load > budget, 2.0, 0.0)
+    return np.divide(load, budget, out=share, where=(load <= budget) & (budget > 0))

@@ -153,3 +153,10 @@ def test_allocation_is_the_best_choice(seed: int) -> None:
 def test_no_choice_is_within_the_budget() -> None:
     assert allocate([np.ones(1)], [np.array([2.0])], 1.0) is None
     assert allocate([], [], 1.0) == []
+
+
+def test_of_a_budget_of_nothing_only_what_costs_nothing_is_chosen() -> None:
+    costs, loads = [np.array([1.0, 5.0])] * 2, [np.array([1e-300, 0.0]), np.array([0.0, 0.0])]
+    assert allocate(costs, loads, 0.0) == [1, 0]
+    assert allocate(costs[:1], [np.array([1.0, 2.0])], 0.0) is None
+    assert allocate(costs[:1], [np.array([1.0, 2.0])], 1.0) == [0]
