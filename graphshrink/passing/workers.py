@@ -7,8 +7,9 @@ import importlib
 import logging
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 from graphshrink.errors import GraphshrinkError, UsageError
@@ -81,6 +82,10 @@ class Cluster:
 
 def one_thread_each() -> AbstractContextManager[object]:
     """While it lasts, each matrix product in this process uses one thread, whatever the libraries would choose."""
+    try:
+        Path.cwd()
+    except OSError:  # deleted; the libraries are looked for by paths that may start there
+        return nullcontext()
     control: Any = importlib.import_module("threadpoolctl")  # it ships no types
     limits: AbstractContextManager[object] = control.threadpool_limits(limits=1, user_api="blas")
     return limits
