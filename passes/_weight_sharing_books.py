@@ -40,6 +40,13 @@ class Wanted:
         most = (2 if self.kind == "entropy" else 1) << self.bits if self.streams else 1 << self.bits
         return max(1, min(most, MOST_ENTRIES) - (has_zero and not self.streams))
 
+    @property
+    def most(self) -> int:
+        """Values that a codebook leaves, the zero of pruned weights included."""
+        if self.kind in ("kmeans", "weighted"):
+            return 1 << self.bits
+        return min(self.entries(False) + self.streams, MOST_ENTRIES)
+
 
 @dataclass(frozen=True, slots=True)
 class Made:

@@ -44,13 +44,13 @@ def already(grouping: Grouping, bits: int) -> Skipped:
     return Skipped(f"has at most {1 << bits} values already ({grouping.label})")
 
 
-def choose(array: Array, axis: int | None, granularity: str, bits: int) -> Grouping | Skipped:
-    """How to divide a tensor, or why not to touch it."""
+def choose(array: Array, axis: int | None, granularity: str, bits: int, most: int) -> Grouping | Skipped:
+    """How to divide a tensor, or why not to touch it; with at most so many values it stays as it is."""
     groupings = _groupings(array, axis, granularity, bits)
     if isinstance(groupings, Skipped):
         return groupings
     for grouping, _ in groupings:
-        if most_distinct(array, grouping.axis, grouping.groups, 1 << bits) is not None:
+        if most_distinct(array, grouping.axis, grouping.groups, most) is not None:
             return already(grouping, bits)
     best, worth = groupings[0][0], _MARGIN
     for grouping, spent in groupings[1:]:

@@ -69,7 +69,8 @@ class Chosen(NamedTuple, Generic[P]):
     def grouping(self) -> Grouping | Skipped:
         """How to divide its weights."""
         weight = self.layer.weight
-        return choose(weight.array, output_axis(weight), self.choice.granularity, self.choice.wanted.bits)
+        wanted = self.choice.wanted
+        return choose(weight.array, output_axis(weight), self.choice.granularity, wanted.bits, wanted.most)
 
     def detail(self, grouping: Grouping) -> str:
         """For reports."""
