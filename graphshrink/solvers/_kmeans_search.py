@@ -163,15 +163,21 @@ def settle(points: Points, cuts: Array, dtype: np.dtype[np.generic]) -> Solution
     for _ in range(_STEPS):
         centroids = _means(points, cuts, dtype)
         moved = cuts.copy()
-        moved[:, 1:-1] = count_at_most(points.value, midpoints(centroids))
+        moved[:, 1:-1] = _cuts(points, centroids)
         if np.array_equal(moved, cuts):
             break
         cuts = moved
     else:
         centroids = _means(points, cuts, dtype)
-        cuts[:, 1:-1] = count_at_most(points.value, midpoints(centroids))
+        cuts[:, 1:-1] = _cuts(points, centroids)
     distance = points.value - _spread(centroids, cuts)
     return Solution(centroids, (points.weight * distance * distance + points.scatter).sum(axis=1))
+
+
+def _cuts(points: Points, centroids: Array) -> Array:
+    """Where each cluster but the last ends; of centroids that rounding made equal, the first gets all."""
+    found = count_at_most(points.value, midpoints(centroids))
+    return np.minimum.accumulate(found[:, ::-1], axis=1)[:, ::-1]
 
 
 def _spread(per_cluster: Array, cuts: Array) -> Array:

@@ -160,3 +160,11 @@ def test_of_a_budget_of_nothing_only_what_costs_nothing_is_chosen() -> None:
     assert allocate(costs, loads, 0.0) == [1, 0]
     assert allocate(costs[:1], [np.array([1.0, 2.0])], 0.0) is None
     assert allocate(costs[:1], [np.array([1.0, 2.0])], 1.0) == [0]
+
+
+def test_entries_that_rounding_makes_equal_are_one() -> None:
+    random = np.random.default_rng(39)
+    values = np.where(random.random(78) < 0.5, 1.0, 1e-3) * random.standard_normal(78) * 1e-7  # float16 steps by 6e-8
+    book = weighted_kmeans(values, np.ones(78), 16, np.dtype(np.float16))
+    assert 1 < len(book.entries) < 16
+    assert np.all(np.diff(book.entries) > 0)
