@@ -1,10 +1,12 @@
 """What passes that fit one layer after the other have in common: which layers, in what order, and putting back."""
 
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 import numpy as np
 
 from graphshrink.calibration.engine import Calibration
+from graphshrink.errors import NotFiniteError, UnfitError
 from graphshrink.ir import edit
 from graphshrink.ir.extract import dynamic_operators
 from graphshrink.ir.graph import Graph
@@ -18,6 +20,7 @@ _NO_SAMPLES: Final = "there are no sample inputs to fit to; give --calibration"
 _NOT_RUN: Final = "nothing is run, so that its inputs are not known (--no-verify)"
 
 P = TypeVar("P", bound=Pass)
+T = TypeVar("T")
 
 
 def no_samples(calibration: Calibration | None) -> str | None:
@@ -51,6 +54,24 @@ def planned(
             found.append((made, settings))
     order = {number: place for place, number in enumerate(graph.order)}
     return sorted(found, key=lambda pair: order[pair[0].affine.use.number])
+
+
+def attempted(layer: Plan, function: Callable[[], T | str]) -> T | str:
+    """What a function makes of a layer; or why it cannot.
+
+    Raises:
+        CalibrationError: what the layer is fed is not finite.
+    """
+    try:
+        return function()
+    except UnfitError as e:
+        return str(e)
+    except np.linalg.LinAlgError as e:
+        return f"its program was not solved: {e}"
+    except NotFiniteError as e:
+        if e.value == layer.affine.input:
+            raise
+        return f"what is added to its outputs is not finite ({e})"
 
 
 def _may(step: Pass, weight: Weight, context: Context) -> bool:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from graphshrink.calibration.sequential import Sequential
-from graphshrink.errors import NotFiniteError, UnfitError
 from graphshrink.ir import edit
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.types import Array
@@ -14,7 +13,7 @@ from graphshrink.ops.lookup import Lookup
 from graphshrink.passes._layer_moments import layer_moments
 from graphshrink.passes._layer_plan import Plan
 from graphshrink.passes._layer_states import named_states
-from graphshrink.passes._layerwise import difference, no_samples, planned, put
+from graphshrink.passes._layerwise import attempted, difference, no_samples, planned, put
 from graphshrink.passes._weight_sharing_bits import Level, Tried, curve, shared_out
 from graphshrink.passes._weight_sharing_books import Wanted, coded
 from graphshrink.passes._weight_sharing_fit import Assignment, Task, fitted, task
@@ -171,14 +170,8 @@ class Run(Generic[P]):
         grouping = one.grouping
         if isinstance(grouping, Skipped):
             return grouping
-        try:
-            return task(plan, layer_moments(plan, sequential, self._context.seed), grouping, one.choice.damping)
-        except UnfitError as e:
-            return str(e)
-        except NotFiniteError as e:
-            if e.value == plan.affine.input:
-                raise
-            return f"what is added to its outputs is not finite ({e})"
+        seed, damping = self._context.seed, one.choice.damping
+        return attempted(plan, lambda: task(plan, layer_moments(plan, sequential, seed), grouping, damping))
 
     def _sequential(self, plans: list[Plan], reference: Graph | None = None) -> Sequential:
         calibration = self._context.calibration

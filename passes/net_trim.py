@@ -11,7 +11,7 @@ import numpy as np
 from graphshrink.calibration.engine import Calibration
 from graphshrink.calibration.sequential import Sequential
 from graphshrink.encodings import Policy
-from graphshrink.errors import NotFiniteError, UnfitError, UsageError
+from graphshrink.errors import UsageError
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.types import Array
 from graphshrink.ir.weight import Weight
@@ -19,7 +19,7 @@ from graphshrink.ops.lookup import Lookup
 from graphshrink.passes._layer_plan import Plan
 from graphshrink.passes._layer_rows import Both, collected, wanted
 from graphshrink.passes._layer_states import named_states
-from graphshrink.passes._layerwise import cannot_be_fitted, no_samples, planned, put
+from graphshrink.passes._layerwise import attempted, cannot_be_fitted, no_samples, planned, put
 from graphshrink.passes._net_trim_layer import Solved, solved
 from graphshrink.passes._net_trim_noise import enough
 from graphshrink.passes._net_trim_part import Sought
@@ -170,22 +170,22 @@ class _Run:
             CalibrationError: what the layer is fed is not finite.
         """
         started = time.perf_counter()
-        try:
-            sampled = sequential.rows(*wanted(layer, self.context.seed), settings.samples)
-            if not sampled:
-                return "it gets no rows from the samples"
-            rows = collected(layer, sampled)
-            answer = solved(layer, self._enough(layer, rows), sought, self.context.workers)
-        except UnfitError as e:
-            return str(e)
-        except NotFiniteError as e:
-            if e.value == layer.affine.input:
-                raise
-            return f"what is added to its outputs is not finite ({e})"
+        answer = attempted(layer, lambda: self._answer(sequential, layer, settings, sought))
         if isinstance(answer, str):
             return answer
-        self._put(layer, answer, _scarcity(rows), started)
+        self._put(layer, *answer, started)
         return None
+
+    def _answer(
+        self, sequential: Sequential, layer: Plan, settings: NetTrim, sought: Sought
+    ) -> tuple[Solved, str] | str:
+        """A layer's new weights, and a remark on its rows; or why there are none."""
+        sampled = sequential.rows(*wanted(layer, self.context.seed), settings.samples)
+        if not sampled:
+            return "it gets no rows from the samples"
+        rows = collected(layer, sampled)
+        answer = solved(layer, self._enough(layer, rows), sought, self.context.workers)
+        return answer if isinstance(answer, str) else (answer, _scarcity(rows))
 
     def _enough(self, layer: Plan, rows: Both) -> Both:
         if isinstance(layer.affine.form, Lookup):

@@ -2,23 +2,23 @@
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar, Final, Self, TypeVar
+from typing import ClassVar, Final, Self
 
 import numpy as np
 
 from graphshrink.calibration.engine import Calibration
 from graphshrink.calibration.sequential import Sequential
 from graphshrink.encodings import Policy
-from graphshrink.errors import NotFiniteError, UnfitError, UsageError
+from graphshrink.errors import UsageError
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.weight import Weight
 from graphshrink.ops.lookup import Lookup
 from graphshrink.passes._layer_plan import Plan
 from graphshrink.passes._layer_states import named_states
-from graphshrink.passes._layerwise import cannot_be_fitted, no_samples, planned, put
+from graphshrink.passes._layerwise import attempted, cannot_be_fitted, no_samples, planned, put
 from graphshrink.passes._sparsify_problem import Answer, problem
 from graphshrink.passes._sparsify_ranking import Wish, settled
 from graphshrink.passing.base import Context, Pass, PassResult, Skipped
@@ -37,8 +37,6 @@ _DENSER: Final = 1.5
 _FLOOR: Final = 0.1  # of the overall density that every layer keeps at least
 
 _ALL_NEEDED: Final = "all of its weights are needed"
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -183,7 +181,7 @@ class _Run:
             for place, (layer, own) in enumerate(self.todo):
                 self.context.progress(Sparsify.name, place, len(self.todo))
                 started = time.perf_counter()
-                answer = self._attempt(layer, partial(self._thinned, sequential, layer, own, densities))
+                answer = attempted(layer, partial(self._thinned, sequential, layer, own, densities))
                 if isinstance(answer, str):
                     self.result.layers[layer.weight.label] = Skipped(answer)
                 else:
@@ -238,7 +236,7 @@ class _Run:
         with self._beside(self.graph.copy()) as sequential:
             for place, layer in enumerate(shared):
                 self.context.progress(f"{Sparsify.name}, allocation", place, len(shared))
-                curve = self._attempt(layer, partial(self._curve, sequential, layer))
+                curve = attempted(layer, partial(self._curve, sequential, layer))
                 if not isinstance(curve, str):
                     curves[layer.weight.label] = curve
         sizes = {layer.weight.label: layer.weight.tensor.size for layer in shared if layer.weight.label in curves}
@@ -254,23 +252,6 @@ class _Run:
 
     def _beside(self, seen: Graph) -> Sequential:
         return self.calibration.sequential(seen, coming=[(layer.values, layer.values) for layer, _ in self.todo])
-
-    def _attempt(self, layer: Plan, function: Callable[[], T | str]) -> T | str:
-        """What a function makes of a layer, or why it cannot.
-
-        Raises:
-            CalibrationError: what the layer is fed is not finite.
-        """
-        try:
-            return function()
-        except UnfitError as e:
-            return str(e)
-        except np.linalg.LinAlgError as e:
-            return f"its program was not solved: {e}"
-        except NotFiniteError as e:
-            if e.value == layer.affine.input:
-                raise
-            return f"what is added to its outputs is not finite ({e})"
 
 
 def _detail(answer: Answer) -> str:
