@@ -116,7 +116,7 @@ def weights(graph: Graph) -> list[Weight]:
             uses, exposed = _trace(scope, name, functions)
             if name in named:
                 exposed = named[name]
-            found.append(Weight(scope, name, label, tensor, uses, exposed or _overridable(scope, name)))
+            found.append(Weight(scope, name, label, tensor, uses, exposed or overridable(scope, name)))
     return found
 
 
@@ -140,13 +140,13 @@ def filled(graph: Graph) -> Iterator[tuple[str, Tensor]]:
             continue
         value = operator.attributes.get("value")
         held = value.value if value is not None else None
-        if _overridable(graph, operator.inputs[0]) is not None or not (held is None or isinstance(held, Tensor)):
+        if overridable(graph, operator.inputs[0]) is not None or not (held is None or isinstance(held, Tensor)):
             continue
         if (tensor := filled_tensor(operator.outputs[0], held, tuple(map(int, shape.array)))) is not None:
             yield operator.outputs[0], tensor
 
 
-def _overridable(graph: Graph, name: str) -> str | None:
+def overridable(graph: Graph, name: str) -> str | None:
     """Initializers that are inputs can be overridden, except below IR version 4, where all had to be listed."""
     header = graph.root.header
     if header is not None and (header.ir_version or 0) < 4:
