@@ -8,6 +8,7 @@ moves. All that a solver needs of the rows is [x 1]^T [x 1] and [x 1]^T (x0 U0 +
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from graphshrink.errors import UnfitError
 from graphshrink.ir.types import Array
 from graphshrink.ops.lookup import Lookup
 from graphshrink.passes._layer_plan import Plan
-from graphshrink.passes._layer_rows import Both, collected, wanted
+from graphshrink.passes._layer_rows import Both, Rows, collected, wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +67,31 @@ def moved_bias(plan: Plan, by: Array) -> Array:
     return (tensor.array.reshape(-1).astype(np.float64) + moved).reshape(tensor.dims)
 
 
-def layer_moments(plan: Plan, sequential: Sequential, seed: int) -> LayerMoments:
+class Before(NamedTuple):
+    """A layer as it was, when it had more channels.
+
+    Attributes:
+        plan: of the layer then.
+        group, output: (groups, M), where among its outputs then, in groups, each output of now was.
+    """
+
+    plan: Plan
+    group: Array
+    output: Array
+
+    def left(self, targets: Array) -> Array:
+        """(groups, P, M): what there still is of the outputs then."""
+        return np.moveaxis(targets[self.group, :, self.output], 2, 1)
+
+
+def layer_moments(plan: Plan, sequential: Sequential, seed: int, before: Before | None = None) -> LayerMoments:
     """Go through all samples once.
 
     Args:
         plan: the layer; not a table that is looked up, whose inputs are indices.
         sequential: the model as it is now, beside itself as it was.
         seed: of the choice of places.
+        before: the layer as it was, where it was not as wide as now.
 
     Raises:
         UnfitError: outputs overflow, shapes do not go together, or there are no rows.
@@ -87,11 +106,12 @@ def layer_moments(plan: Plan, sequential: Sequential, seed: int) -> LayerMoments
     gram, cross = np.zeros((groups, width + 1, width + 1)), np.zeros((groups, width + 1, outputs))
     made = LayerMoments(gram, cross, np.zeros((groups, outputs)), old * scale[:, None, :], scale, has_bias, 0)
     count = 0
-    then, now = wanted(plan, seed)
+    was = plan if before is None else before.plan
+    then, now = wanted(was, plan, seed)
     for both in sequential.batches(values_of(then), values_of(now)):
         sources = [(one, both.reference) for one in then] + [(one, both.current) for one in now]
         rows = {one.key: one.rows([values[name] for name in one.values]) for one, values in sources}
-        count += _add(made, collected(plan, rows))
+        count += _add(made, collected(was, plan, rows), before)
     if not count:
         raise UnfitError("it gets no rows from the samples")
     if not all(np.isfinite(part).all() for part in (made.gram, made.cross, made.energy)):
@@ -99,18 +119,31 @@ def layer_moments(plan: Plan, sequential: Sequential, seed: int) -> LayerMoments
     return LayerMoments(made.gram, made.cross, made.energy, made.weights, scale, has_bias, count)
 
 
-def _add(made: LayerMoments, rows: Both) -> int:
+def _add(made: LayerMoments, rows: Both, before: Before | None) -> int:
     """Take in the rows of a batch; how many there were."""
     then, now = rows
     groups, width, _ = made.weights.shape
     count = len(now.inputs[0])
     inputs = np.ones((groups, count, width + 1))
     inputs[:, :, :width] = now.inputs
-    targets = then.inputs.astype(np.float64) @ made.weights
-    if then.skips is not None and now.skips is not None:
-        targets += then.skips.astype(np.float64) - now.skips
+    targets = _targets(made, then, before)
+    if now.skips is not None:
+        targets = targets - now.skips
     turned = np.swapaxes(inputs, 1, 2)
     np.add(made.gram, turned @ inputs, out=made.gram)
     np.add(made.cross, turned @ targets, out=made.cross)
     np.add(made.energy, np.einsum("gpm,gpm->gm", targets, targets), out=made.energy)
     return count
+
+
+def _targets(made: LayerMoments, then: Rows, before: Before | None) -> Array:
+    """What the layer gave in the model as it was, with what was added behind it."""
+    weights = made.weights
+    if before is not None:
+        old = before.plan
+        scale = np.broadcast_to(old.affine.form.channels(old.following.scale), (len(then.inputs), old.affine.form.width))
+        weights = old.affine.matrix(old.weight.array.astype(np.float64)) * scale[:, None, :]
+    targets: Array = then.inputs.astype(np.float64) @ weights
+    if then.skips is not None:
+        targets += then.skips
+    return targets if before is None else before.left(targets)

@@ -36,9 +36,9 @@ class Both(NamedTuple):
     now: Rows
 
 
-def wanted(plan: Plan, seed: int) -> tuple[list[Wanted], list[Wanted]]:
-    """What to ask for, of the model as it was and of the model as it is."""
-    return list(_of(plan, seed, _THEN)), list(_of(plan, seed, _NOW))
+def wanted(then: Plan, now: Plan, seed: int) -> tuple[list[Wanted], list[Wanted]]:
+    """What to ask for, of the layer in the model as it was and of the layer in the model as it is."""
+    return list(_of(then, seed, _THEN)), list(_of(now, seed, _NOW))
 
 
 def _of(plan: Plan, seed: int, when: str) -> Iterator[Wanted]:
@@ -51,9 +51,9 @@ def _of(plan: Plan, seed: int, when: str) -> Iterator[Wanted]:
         yield Wanted(f"{when} skip {number}", values, _Added(form, seed, held))
 
 
-def collected(plan: Plan, rows: Mapping[str, Array]) -> Both:
-    """What was asked for, in the layer's own shapes."""
-    return Both(_collected(plan, rows, _THEN), _collected(plan, rows, _NOW))
+def collected(then: Plan, now: Plan, rows: Mapping[str, Array]) -> Both:
+    """What was asked for, in the shapes of the layer as it was, and as it is."""
+    return Both(_collected(then, rows, _THEN), _collected(now, rows, _NOW))
 
 
 def _collected(plan: Plan, rows: Mapping[str, Array], when: str) -> Rows:

@@ -93,14 +93,20 @@ def put(result: PassResult, layer: Plan, stored: Array, bias: Array | None, deta
     """
     weight = layer.weight
     result.layers[weight.label] = Changed(detail, difference(weight.array, stored), seconds)
+    if bias is not None and layer.bias is not None:
+        own = layer.bias.weight
+        moved_by = difference(own.array, bias)
+        result.layers[own.label] = Changed(f"bias of {weight.label}", moved_by, part_of=weight.label)
+    replaced(layer, stored, bias)
+
+
+def replaced(layer: Plan, stored: Array, bias: Array | None) -> None:
+    """Change the weight of a layer, and its bias where there is a new one."""
+    weight = layer.weight
     edit.set_constant(weight.graph, weight.name, weight.tensor.with_array(stored))
-    if bias is None or layer.bias is None:
-        return
-    own = layer.bias.weight
-    moved = bias.astype(own.tensor.array.dtype)
-    moved_by = difference(own.array, moved)
-    result.layers[own.label] = Changed(f"bias of {weight.label}", moved_by, part_of=weight.label)
-    edit.set_constant(own.graph, own.name, own.tensor.with_array(moved))
+    if bias is not None and layer.bias is not None:
+        own = layer.bias.weight
+        edit.set_constant(own.graph, own.name, own.tensor.with_array(bias.astype(own.tensor.array.dtype)))
 
 
 def difference(old: Array, new: Array) -> float:

@@ -180,10 +180,10 @@ class _Run:
         self, sequential: Sequential, layer: Plan, settings: NetTrim, sought: Sought
     ) -> tuple[Solved, str] | str:
         """A layer's new weights, and a remark on its rows; or why there are none."""
-        sampled = sequential.rows(*wanted(layer, self.context.seed), settings.samples)
+        sampled = sequential.rows(*wanted(layer, layer, self.context.seed), settings.samples)
         if not sampled:
             return "it gets no rows from the samples"
-        rows = collected(layer, sampled)
+        rows = collected(layer, layer, sampled)
         answer = solved(layer, self._enough(layer, rows), sought, self.context.workers)
         return answer if isinstance(answer, str) else (answer, _scarcity(rows))
 

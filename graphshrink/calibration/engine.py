@@ -5,12 +5,14 @@ from typing import Final
 
 from graphshrink.calibration.activations import Taps
 from graphshrink.calibration.batches import Batches, batches_of
+from graphshrink.calibration.observing import Observed, observe
 from graphshrink.calibration.rows import RowSample, Wanted, values_of
 from graphshrink.calibration.samples import Samples
 from graphshrink.calibration.sequential import Asked, Sequential
 from graphshrink.ir.graph import Graph
-from graphshrink.ir.types import Array
+from graphshrink.ir.types import Array, Feeds
 from graphshrink.onnx_io.runtime import Runtime
+from graphshrink.onnx_io.temporary import written
 
 DEFAULT_MEMORY: Final = 2 << 30
 _ROWS: Final = 4  # sampled rows may take one part in four of the memory; solvers need some of the rest
@@ -87,6 +89,23 @@ class Calibration:
         return Sequential(
             graph, batches, self._runtime, memory=self.row_memory, seed=self._seed, reference=reference, coming=coming
         )
+
+    def observed(self, graph: Graph) -> Observed:
+        """Shapes and types of a model's values on the first sample; see `graphshrink.calibration.observing`.
+
+        Raises:
+            JudgeError: the model does not run.
+        """
+        return observe(graph, self.samples[0], self._runtime)
+
+    def outputs(self, graph: Graph, count: int) -> list[Feeds]:
+        """The outputs of a model on the first samples.
+
+        Raises:
+            JudgeError: the model does not run.
+        """
+        with written(graph) as path, self._runtime.open(path) as session:
+            return [session.run(self.samples[index]) for index in range(min(count, len(self.samples)))]
 
     def _batches_of(self, graph: Graph) -> Batches:
         if self._batches is None:

@@ -26,8 +26,8 @@ _MILDER_SHARE: Final = 1 / 4  # of the squared error is left, as after one more 
 _COMPENSATED: Final = 2.0  # times the measured squared error: a larger sum is no accident of few samples
 _FLOOR: Final = 1e-3  # of the bound: the least harm that a layer is credited with, since a few samples may not show it
 
-Attempt = Callable[[Context], tuple[Graph, PassResult]]
-"""Runs the pass in a given context on a copy of the graph, and checks what comes out."""
+Attempt = Callable[[Pass, Context], tuple[Graph, PassResult]]
+"""Runs a pass in a given context on a copy of the graph, and checks what comes out."""
 
 
 class Attempted(NamedTuple):
@@ -54,6 +54,8 @@ def back_off(
     Returns:
         The graph, what was done, and how it measures; None if nothing is left of the pass.
     """
+    if step.as_one:
+        return _as_one(step, context, judge, attempt)
     if not found.result.changed:  # there are no layers to soften
         return None
     before, measured = found.before, found.measured
@@ -67,7 +69,7 @@ def back_off(
     for done in range(_ROUNDS):
         _soften(harm, milder, target)
         context.progress(f"{step.name}: backing off", done, _ROUNDS)
-        graph, result = attempt(replace(context, milder=milder))
+        graph, result = attempt(step, replace(context, milder=milder))
         if not result.did_anything:
             return None
         measured = judge.measure(graph)
@@ -77,6 +79,25 @@ def back_off(
             return None
         target = _target(target, measured, judge)
         _correct(harm, milder, measured.error)
+    return None
+
+
+def _as_one(
+    step: Pass, context: Context, judge: Judge, attempt: Attempt
+) -> tuple[Graph, PassResult, Measured] | None:
+    """Milder settings for the pass as a whole, where what it does to one layer is nothing without the others."""
+    milder = step.gentler()
+    for done in range(_ROUNDS):
+        if milder is None:
+            return None
+        context.progress(f"{step.name}: backing off", done, _ROUNDS)
+        graph, result = attempt(milder, context)
+        if not result.did_anything:
+            return None
+        measured = judge.measure(graph)
+        if judge.allows(measured):
+            return graph, result, measured
+        milder = milder.gentler()
     return None
 
 

@@ -75,11 +75,13 @@ class PassResult:
         layers: to each layer, by weight label.
         graph: to the graph as a whole, in lines; empty if nothing.
         kept: what of the graph as a whole it left alone, and why, in lines.
+        missed: what was asked for and could not be done, in lines.
     """
 
     layers: dict[str, Outcome] = field(default_factory=lambda: dict[str, Outcome]())
     graph: list[str] = field(default_factory=lambda: list[str]())
     kept: list[str] = field(default_factory=lambda: list[str]())
+    missed: list[str] = field(default_factory=lambda: list[str]())
 
     @property
     def changed(self) -> list[str]:
@@ -114,6 +116,8 @@ class Pass(ABC):
     """What the pass makes smaller or faster, for users: "disk", "MACs", ..."""
     on_weights: ClassVar[bool] = True
     """Whether it works weight by weight, rather than on the graph as a whole."""
+    as_one: ClassVar[bool] = False
+    """Whether what it does to one layer is nothing without the others, so that milder settings are for all of them."""
 
     @abstractmethod
     def run(self, graph: Graph, context: "Context") -> PassResult:

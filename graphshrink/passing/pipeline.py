@@ -79,15 +79,15 @@ def _run_one(
             label: Skipped("rolled back") if label in set(result.changed) else outcome
             for label, outcome in result.layers.items()
         }
-        return before, record(PassResult(layers, kept=result.kept), None, rolled_back=reason)
+        return before, record(PassResult(layers, kept=result.kept, missed=result.missed), None, rolled_back=reason)
 
-    def attempt(given: Context) -> tuple[Graph, PassResult]:
+    def attempt(setting: Pass, given: Context) -> tuple[Graph, PassResult]:
         graph = before.copy()
-        outcome = step.run(graph, given)
-        _expect_kept_promises(step, before, graph, outcome)
+        outcome = setting.run(graph, given)
+        _expect_kept_promises(setting, before, graph, outcome)
         return graph, outcome
 
-    after, result = attempt(context)
+    after, result = attempt(step, context)
     if judge is None or not result.did_anything:
         return after, record(result, None)
     context.progress(f"{step.name}: comparing outputs", 0, 1)
@@ -120,6 +120,7 @@ def _expect_kept_promises(step: Pass, before: Graph, after: Graph, result: PassR
 
 def missed(records: Sequence[PassRecord]) -> list[str]:
     """What was asked for and not done, as lines for the user."""
-    return [
+    back = [
         f"{record.name} was rolled back: {record.rolled_back}" for record in records if record.rolled_back is not None
     ]
+    return back + [f"{record.name}: {line}" for record in records for line in record.result.missed]

@@ -49,21 +49,25 @@ def cut_of(couplings: Couplings, gone: Gone) -> Cut:
     return Cut({key: np.flatnonzero(mask) for key, mask in stays.items() if not mask.all()})
 
 
-def remove(couplings: Couplings, gone: Gone) -> Cut:
-    """Take channels out of the graph that was analysed, in place; it has to be as it was.
+def remove(couplings: Couplings, gone: Gone, graph: Graph | None = None) -> Cut:
+    """Take channels out of a graph, in place.
+
+    Args:
+        couplings: of the graph, which has to be as it was when it was analysed.
+        gone: what to take out.
+        graph: a copy of the graph that was analysed, to cut instead of it.
 
     Raises:
         InternalError: as for `cut_of`.
     """
     cut = cut_of(couplings, gone)
-    surgery = _Surgery(couplings.graph, couplings, cut)
+    surgery = _Surgery(couplings.graph if graph is None else graph, couplings, cut)
     touched = {value for value, _ in cut.kept}
-    for number, site in couplings.sites.items():
+    for site in couplings.sites.values():
         names = {*site.operator.inputs, *site.operator.outputs}
         rewrite = _REWRITES.get(site.operator.op_type)
         if rewrite is not None and site.operator.is_a(site.operator.op_type) and not touched.isdisjoint(names):
             rewrite(site, surgery)
-        del number
     surgery.cut_constants()
     surgery.declare()
     return cut
@@ -148,7 +152,7 @@ class _Surgery:
             if not np.array_equal(new, value.reshape(-1)):
                 self.set_input(site, index, self.constant(new, f"{site.operator.outputs[0]}_sizes"))
             return
-        wrong = {p: size for p, size in wanted.items() if not self._is_right(origin_of(self.graph, name, p), size, free)}
+        wrong = {p: size for p, size in wanted.items() if not self._is_right(origin_of(self.couplings.graph, name, p), size, free)}
         if wrong:
             self._override(site, index, wrong)
 

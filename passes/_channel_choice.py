@@ -1,0 +1,155 @@
+"""Which channels go: in each group the order, over all groups how many."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, NamedTuple, Self
+
+import numpy as np
+
+from graphshrink.calibration.sequential import Sequential
+from graphshrink.errors import CalibrationError
+from graphshrink.ir.types import Array
+from graphshrink.ops.coupling.analysis import Couplings, Group
+from graphshrink.passes._channel_costs import Cost
+from graphshrink.passes._channel_members import Taker, makers, takers
+from graphshrink.passes._layer_moments import layer_moments
+from graphshrink.passes._layer_plan import Plan
+from graphshrink.passes._layerwise import attempted
+from graphshrink.passes._sparsify_problem import damped
+from graphshrink.solvers import channel_allocation as allocation
+from graphshrink.solvers.channel_order import CRITERIA, ChannelGroup, Consumer, Order, channel_order
+
+_LEVELS: Final = 32  # numbers of channels that a group may be left with
+_LEAST: Final = 16  # one channel in so many stays, at least
+
+
+class Chosen(NamedTuple):
+    """What is to go.
+
+    Attributes:
+        gone: channels, by group.
+        resource: what is left of the cost, predicted.
+        feasible: whether that is as little as was asked for.
+    """
+
+    gone: dict[Group, Array]
+    resource: float
+    feasible: bool
+
+
+class Problems:
+    """The least-squares problems of layers, kept on disk until the groups whose channels they take are ordered."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="graphshrink-")
+        self._energy: dict[str, float] = {}
+        self._weights: dict[str, Array] = {}
+
+    def add(self, plan: Plan, sequential: Sequential, seed: int, damping: float) -> str | None:
+        """Go through the samples for a layer; returns why it cannot be judged, or None."""
+        made = attempted(plan, lambda: layer_moments(plan, sequential, seed))
+        if isinstance(made, str):
+            return made
+        quadratic = damped(made, damping)
+        number = len(self._energy)
+        try:
+            np.savez(Path(self._folder.name, f"{number}.npz"), hessian=quadratic.hessian, cross=quadratic.cross)
+        except OSError as e:
+            cure = "let TMPDIR name a folder with more room"
+            raise CalibrationError(f"statistics cannot be kept ({e.strerror or e}); {cure}") from e
+        self._energy[plan.weight.name] = float(made.energy.sum())
+        self._weights[plan.weight.name] = made.weights
+        return None
+
+    def consumer(self, taker: Taker) -> Consumer | None:
+        """A layer as the solvers see it."""
+        name = taker.plan.weight.name
+        if name not in self._energy:
+            return None
+        with np.load(Path(self._folder.name, f"{list(self._energy).index(name)}.npz")) as kept:
+            hessian, cross = kept["hessian"], kept["cross"]
+        return Consumer(hessian, cross, self._weights[name], self._energy[name], taker.owner)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._folder.cleanup()
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Orders the channels of groups.
+
+    Attributes:
+        couplings: of the graph.
+        plans: layers that could be fitted, by name of their weight.
+        problems: of those layers; None where there are no samples to go by.
+        criterion: as in `CRITERIA`.
+    """
+
+    couplings: Couplings
+    plans: Mapping[str, Plan]
+    problems: Problems | None
+    criterion: str
+
+    def order(self, group: Group) -> Order:
+        """Channels in the order in which they go, and what that costs."""
+        weights = makers(group, self.couplings, self.couplings.graph)
+        found = [] if self.problems is None else [self.problems.consumer(taker) for taker in takers(group, self.plans)]
+        consumers = [consumer for consumer in found if consumer is not None]
+        channels = ChannelGroup(group.size, consumers, weights)
+        if consumers:
+            return channel_order(channels, self.criterion)
+        removed = CRITERIA["l2"](channels)
+        energy = sum((np.square(w).sum(axis=1) for w in weights), start=np.zeros(group.size))
+        total = float(energy.sum())
+        return Order(removed, np.cumsum(energy[removed]) / total if total > 0 else np.zeros(group.size))
+
+
+def choose(
+    groups: Sequence[Group], orders: Sequence[Order], cost: Cost, ratio: float, multiple: int, free: float = 0.0
+) -> Chosen:
+    """The channels to remove, so that a share of the cost goes at the least predicted error.
+
+    Args:
+        groups: that may lose channels.
+        orders: of their channels.
+        cost: what is to be made less.
+        ratio: the share of it that is to go, 0 to 1.
+        multiple: numbers of channels that are left are to divide by it, 0 for what suits each group.
+        free: relative squared error up to which channels go anyhow.
+    """
+    levels = [_levels(group.size, multiple) for group in groups]
+    errors = [_errors(order, found, group.size) for group, order, found in zip(groups, orders, levels, strict=True)]
+    if ratio == 0:
+        return Chosen({}, cost.whole, True)
+    choices = [allocation.Group(found, error) for found, error in zip(levels, errors, strict=True)]
+    layers = [allocation.Layer(value, a, b) for (a, b), value in cost.terms.items()]
+    found = allocation.allocate_channels(choices, layers, cost.whole * (1 - ratio))
+    gone = {
+        group: order.removed[: group.size - kept]
+        for group, order, kept in zip(groups, orders, found.kept, strict=True)
+        if kept < group.size
+    }
+    return Chosen(gone, found.resource, found.feasible)
+
+
+def _levels(size: int, multiple: int) -> Array:
+    """Numbers of channels that a group may be left with, falling from all of them."""
+    step = multiple or (8 if size >= 64 else 4 if size >= 32 else 1)
+    step = max(step, -(-size // _LEVELS) // step * step)
+    least = max(1, size // _LEAST)
+    kept = [size, *range((size - 1) // step * step, 0, -step)]
+    found = [number for number in kept if number >= least]
+    return np.array(found)
+
+
+def _errors(order: Order, levels: Array, size: int) -> Array:
+    costs = np.concatenate([[0.0], order.cost])
+    return np.maximum.accumulate(np.maximum(costs[size - levels], 0.0))

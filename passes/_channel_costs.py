@@ -1,0 +1,145 @@
+"""What a model costs as a function of how many channels each group keeps: MACs, parameters, or bytes of weights."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Final, TypeAlias
+
+import numpy as np
+
+from graphshrink.ir.tensor import FLOATING
+from graphshrink.ir.weight import constants
+from graphshrink.metrics.macs import operator_macs
+from graphshrink.ops.coupling.analysis import Couplings, Group
+from graphshrink.ops.coupling.base import Site
+
+Place: TypeAlias = tuple[str, int]
+"""A value, and an axis of it."""
+
+Pair: TypeAlias = tuple[int | None, int | None]
+"""Numbers of two groups; None is a factor of 1."""
+
+_FACTORS: Final = 2  # groups that one cost is a product of; what is made of more counts as if the rest stayed
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """A sum of  coefficient * share kept of one group * share kept of another.
+
+    Attributes:
+        terms: the coefficients.
+    """
+
+    terms: Mapping[Pair, float]
+
+    @property
+    def whole(self) -> float:
+        """With everything there."""
+        return sum(self.terms.values())
+
+    def of(self, shares: Sequence[float]) -> float:
+        """With a share of each group kept."""
+
+        def share(group: int | None) -> float:
+            return 1.0 if group is None else shares[group]
+
+        return sum(coefficient * share(a) * share(b) for (a, b), coefficient in self.terms.items())
+
+
+def cost_of(couplings: Couplings, groups: Sequence[Group], of: str) -> Cost:
+    """What is to be made less: "macs", "params", or "bytes" of weights."""
+    shares = _Shares(groups)
+    products = _macs(couplings) if of == "macs" else _sizes(couplings, in_bytes=of == "bytes")
+    terms: dict[Pair, float] = {}
+    for coefficient, places in products:
+        for pair, part in shares.split(places):
+            terms[pair] = terms.get(pair, 0.0) + coefficient * part
+    return Cost(terms)
+
+
+class _Shares:
+    """Which share of an axis belongs to which group."""
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self._of: dict[Place, dict[int, float]] = {}
+        for number, group in enumerate(groups):
+            for place, block in group.blocks.items():
+                self._of.setdefault(place, {})[number] = float(np.mean(block.owner >= 0))
+
+    def split(self, places: Iterable[Place]) -> Iterator[tuple[Pair, float]]:
+        """The product of the sizes of some axes, each divided by its whole size, as a sum over pairs of groups."""
+        moving = [self._parts(place) for place in places if place in self._of][:_FACTORS]
+        first, second = (*moving, {None: 1.0}, {None: 1.0})[:2]
+        for a, part in first.items():
+            for b, other in second.items():
+                yield (a, b), part * other
+
+    def _parts(self, place: Place) -> dict[int | None, float]:
+        parts: dict[int | None, float] = dict(self._of[place])
+        rest = 1.0 - sum(parts.values())
+        return {**parts, None: rest} if rest > 0 else parts
+
+
+_Product: TypeAlias = tuple[float, list[Place]]
+"""A number, and the axes whose sizes are factors of it."""
+
+
+def _sizes(couplings: Couplings, *, in_bytes: bool) -> Iterator[_Product]:
+    for name, tensor in constants(couplings.graph):
+        if tensor.elem_type in FLOATING and name in couplings.numbering.shapes:
+            size = tensor.nbytes if in_bytes else tensor.size
+            yield size, [(name, axis) for axis in range(len(tensor.dims))]
+
+
+def _macs(couplings: Couplings) -> Iterator[_Product]:
+    shapes = {couplings.graph.original_name(name): shape for name, shape in couplings.numbering.shapes.items()}
+    for site in couplings.sites.values():
+        factors = _FACTORS_OF.get(site.operator.op_type)
+        if factors is None or not site.operator.is_a(site.operator.op_type):
+            continue
+        count = operator_macs(couplings.graph, site.operator, shapes)
+        if not count:
+            continue
+        parts = [(site.operator.inputs[i], range(len(site.inputs[i] or ()))[axes]) for i, axes in factors.inputs(site)]
+        parts += [(site.operator.outputs[0], range(len(site.outputs[0] or ())))] if factors.output else []
+        if factors.together:
+            yield count, [(name, axis) for name, axes in parts for axis in axes]
+            continue
+        whole = sum(prod(site.numbering.shapes[name]) for name, _ in parts)  # of recurrent operators: W and R add up
+        for name, axes in parts:
+            yield count * prod(site.numbering.shapes[name]) / whole, [(name, axis) for axis in axes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Factors:
+    """Whose sizes the MACs of an operator are the product of.
+
+    Attributes:
+        inputs: pairs of an input and its axes.
+        output: whether all axes of the first output are among them.
+        together: whether it is one product, rather than a sum over the inputs.
+    """
+
+    inputs: Callable[[Site], Iterable[tuple[int, slice]]]
+    output: bool
+    together: bool = True
+
+
+def _contracted(site: Site) -> list[tuple[int, slice]]:
+    if site.operator.op_type == "Gemm":
+        axis = 0 if site.operator.integer("transA", 0) else 1
+        return [(0, slice(axis, axis + 1))]
+    return [(0, slice(-1, None))]
+
+
+_FACTORS_OF: Final[Mapping[str, _Factors]] = {
+    "Conv": _Factors(lambda site: [(1, slice(1, None))], output=True),
+    "ConvTranspose": _Factors(lambda site: [(0, slice(None)), (1, slice(1, None))], output=False),
+    "Gemm": _Factors(_contracted, output=True),
+    "MatMul": _Factors(_contracted, output=True),
+    **dict.fromkeys(
+        ("GRU", "LSTM", "RNN"),
+        _Factors(lambda site: [(1, slice(None)), (2, slice(None))], output=False, together=False),
+    ),
+}
+"""Standard-domain operator type -> how its MACs depend on channels."""

@@ -1,0 +1,212 @@
+"""channel-removal: channels, neurons, heads and recurrent units go, whatever couples them; the rest makes up for them."""
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Final, Self
+
+from graphshrink.calibration.engine import Calibration
+from graphshrink.calibration.observing import Observed
+from graphshrink.errors import JudgeError, UsageError
+from graphshrink.ir.graph import Graph
+from graphshrink.ir.weight import weights
+from graphshrink.ops import why_not_a_weight
+from graphshrink.ops.coupling.analysis import Couplings, Group, analyse
+from graphshrink.ops.coupling.cutting import Cut, Gone, remove
+from graphshrink.passes._channel_choice import Chosen, Judge, Problems, choose
+from graphshrink.passes._channel_costs import Cost, cost_of
+from graphshrink.passes._channel_proof import tolerance, unproven
+from graphshrink.passes._channel_repair import repaired
+from graphshrink.passes._channel_report import report
+from graphshrink.passes._layer_plan import Plan
+from graphshrink.passes._layer_states import named_states
+from graphshrink.passes._layerwise import attempted, cannot_be_fitted, planned, replaced
+from graphshrink.passing.base import Context, Layer, Pass, PassResult, Skipped
+
+_CRITERIA: Final = ("auto", "energy", "greedy", "group-lasso", "l1", "l2", "lasso", "obs")
+_COSTS: Final = ("macs", "params", "bytes")
+_GENTLER: Final = 0.75
+_LEAST: Final = 0.02
+_OLDEST: Final = 9  # opset, from which there is a Where
+_NOT_RUN: Final = "nothing is run, so that shapes are not known (--no-verify)"
+
+
+@dataclass(frozen=True)
+class ChannelRemoval(Pass):
+    """Remove whole channels, so that the model stays dense and runs faster, and fit the other weights once more.
+
+    Channels are ordered by what all layers that take them lose when they make up for it by least squares, as in ZipLM
+    (Kurtic et al. 2023, arXiv:2302.04089); how many each group loses is an integer program, as in SPDY (Frantar &
+    Alistarh 2022, arXiv:2201.13096). Layers are fitted as in He et al. 2017, arXiv:1707.06168.
+
+    Given:  Conv (64 of 3x3) -> Relu -> Conv (128 of 64x3x3)
+    Result: Conv (40 of 3x3) -> Relu -> Conv (128 of 40x3x3)
+
+    1. What is coupled goes together: residual sums, concatenations, depthwise convolutions, normalisations, attention
+       heads, both directions of an LSTM, tied weights. What cannot go says why.
+    2. Inputs and outputs of the model keep their shapes.
+    3. Before anything is fitted, the smaller model is run beside the original with zeros in place of the channels that
+       are gone, and has to give the same. Channels for which it does not, stay.
+    4. Without sample inputs channels go by the norm of their weights, and nothing is fitted.
+
+    Attributes:
+        ratio: the share of what the model costs that is to go, 0 to 1.
+        of: what it costs: "macs", "params", or "bytes" of weights.
+        criterion: what channels are chosen by: "l1" or "l2" norms of weights, "energy" of what they add, "greedy"
+            (ThiNet), "lasso", "group-lasso", "obs", or "auto" for obs.
+        repair: whether the weights that are left are fitted once more.
+        multiple: channels that are left divide by it; 0 for 8 in groups of 64 and more, 4 from 32 on, else 1.
+        damping: added to the diagonal of each layer's Gram matrix, relative to its mean, 0 to 1.
+    """
+
+    name: ClassVar[str] = "channel-removal"
+    buys: ClassVar[str] = "MACs"
+    as_one: ClassVar[bool] = True
+    ratio: float = 0.3
+    of: str = "macs"
+    criterion: str = "auto"
+    repair: bool = True
+    multiple: int = 0
+    damping: float = 0.01
+
+    def __post_init__(self) -> None:
+        limits = {
+            f"ratio={self.ratio} is outside 0 to 1": 0 <= self.ratio < 1,
+            f"of={self.of!r} is none of {', '.join(_COSTS)}": self.of in _COSTS,
+            f"criterion={self.criterion!r} is none of {', '.join(_CRITERIA)}": self.criterion in _CRITERIA,
+            f"multiple={self.multiple} is outside 0 to 256": 0 <= self.multiple <= 256,
+            f"damping={self.damping} is outside 0 to 1": 0 <= self.damping <= 1,
+        }
+        if broken := [text for text, holds in limits.items() if not holds]:
+            raise UsageError(f"channel-removal: {broken[0]}")
+
+    def gentler(self) -> Self | None:
+        """Three quarters of what was to go."""
+        milder = self.ratio * _GENTLER
+        return replace(self, ratio=milder) if milder >= _LEAST else None
+
+    def run(self, graph: Graph, context: Context) -> PassResult:
+        """Remove channels from the main graph."""
+        layers, result = context.layers(graph, self)
+        calibration = context.calibration
+        if calibration is None or graph.opset < _OLDEST:
+            reason = _NOT_RUN if calibration is None else f"opset {graph.opset} is older than {_OLDEST}"
+            result.layers |= {layer.weight.label: Skipped(reason) for layer in layers}
+            return result
+        try:
+            observed = calibration.observed(graph)
+        except JudgeError as e:
+            result.layers |= {layer.weight.label: Skipped(f"its shape is not known: {e}") for layer in layers}
+            return result
+        couplings = analyse(graph, observed.shapes, observed.known, self._frozen(graph, context))
+        return _Run(self, context, calibration, result, layers, couplings, observed).run()
+
+    def _frozen(self, graph: Graph, context: Context) -> dict[str, str]:
+        """Weights that are to be left alone, and why."""
+        frozen: dict[str, str] = {}
+        for weight in weights(graph):
+            if weight.graph is not graph or why_not_a_weight(weight) is not None:
+                continue
+            reason = context.selection.refuses(weight)
+            if reason is None and context.settings(self, weight) is None:
+                reason = "a layer rule says so"
+            if reason is not None:
+                frozen[weight.name] = reason
+        return frozen
+
+
+@dataclass(slots=True)
+class _Run:
+    """One run of the pass over a graph."""
+
+    settings: ChannelRemoval
+    context: Context
+    calibration: Calibration
+    result: PassResult
+    layers: list[Layer[ChannelRemoval]]
+    couplings: Couplings
+    observed: Observed
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def graph(self) -> Graph:
+        """That is being changed."""
+        return self.couplings.graph
+
+    def run(self) -> PassResult:
+        """Choose, remove, prove, repair."""
+        groups = [group for group in self.couplings.groups if group.reason is None and group.size > 1]
+        cost = cost_of(self.couplings, groups, self.settings.of)
+        chosen = self._chosen(groups, cost)
+        within = tolerance(self.graph, self.observed)
+        broken = unproven(self.couplings, chosen.gone, self.observed, self.calibration, within) if chosen.gone else []
+        gone = {group: channels for group, channels in chosen.gone.items() if group not in broken}
+        before = self.graph.copy()
+        cut = remove(self.couplings, gone) if gone else Cut({})
+        residuals = self._repair(before, cut) if gone and self.settings.repair and not self.calibration.random else {}
+        shares = [1 - len(gone.get(group, ())) / group.size for group in groups]
+        report(self.result, before, self.graph, self.couplings, gone, broken, residuals)
+        self._say(cost, shares, chosen, gone)
+        return self.result
+
+    def _say(self, cost: Cost, shares: list[float], chosen: Chosen, gone: Gone) -> None:
+        left = cost.of(shares) / cost.whole if cost.whole else 1.0
+        ratio, of = self.settings.ratio, self.settings.of
+        if gone:
+            self.result.graph.append(f"{1 - left:.1%} of {of} removed, {ratio:.1%} asked for")
+        if chosen.feasible and left <= 1 - ratio + 1e-9 or ratio == 0:
+            return
+        held = sorted((g for g in self.couplings.groups if g.reason is not None), key=lambda g: -g.size)[:3]
+        why = "; ".join(f"{g.size} channels of '{g.title}': {g.reason}" for g in held)
+        self.result.missed.append(f"ratio={ratio} of {of} cannot be reached: {1 - left:.1%} went ({why})")
+
+    def _chosen(self, groups: list[Group], cost: Cost) -> Chosen:
+        """The channels that are to go."""
+        if self.calibration.random:
+            judge = Judge(self.couplings, {}, None, "l2" if self.settings.criterion != "l1" else "l1")
+            return self._choose(groups, cost, judge)
+        with named_states(self.graph), Problems() as problems:
+            plans = self._plans(self.graph)
+            with self.calibration.sequential(self.graph.copy()) as sequential:
+                for place, plan in enumerate(plans.values()):
+                    self.context.progress("channel-removal: statistics", place, len(plans))
+                    if self._fits(plan):
+                        problems.add(plan, sequential, self.context.seed, self.settings.damping)
+            criterion = "obs" if self.settings.criterion == "auto" else self.settings.criterion
+            return self._choose(groups, cost, Judge(self.couplings, plans, problems, criterion))
+
+    def _choose(self, groups: list[Group], cost: Cost, judge: Judge) -> Chosen:
+        orders = []
+        for place, group in enumerate(groups):
+            self.context.progress("channel-removal: orders", place, len(groups))
+            orders.append(judge.order(group))
+        return choose(groups, orders, cost, self.settings.ratio, self.settings.multiple)
+
+    def _fits(self, plan: Plan) -> bool:
+        """Whether the Gram matrix of a layer is not too large."""
+        groups, inputs, _ = plan.affine.matrix(plan.weight.tensor.array).shape
+        return 8 * groups * (inputs + 1) ** 2 <= self.calibration.row_memory
+
+    def _plans(self, graph: Graph) -> dict[str, Plan]:
+        """Layers of a graph that can be fitted, by name of their weight, in the order in which they run."""
+        layers, aside = self.context.layers(graph, self.settings)
+        fit = [layer for layer in layers if cannot_be_fitted(layer.weight) is None and layer.weight.graph is graph]
+        return {plan.weight.name: plan for plan, _ in planned(self.settings, graph, fit, self.context, aside)}
+
+    def _repair(self, before: Graph, cut: Cut) -> dict[str, str]:
+        """Fit layer after layer; what is to be said of each, by name of its weight."""
+        said: dict[str, str] = {}
+        with named_states(self.graph), named_states(before):
+            was, now = self._plans(before), self._plans(self.graph)
+            both = [(was[name], plan) for name, plan in now.items() if name in was and self._fits(plan)]
+            coming = [(then.values, plan.values) for then, plan in both]
+            with self.calibration.sequential(self.graph, before, coming) as sequential:
+                for place, (then, plan) in enumerate(both):
+                    self.context.progress("channel-removal: repair", place, len(both))
+                    seed, damping = self.context.seed, self.settings.damping
+                    found = attempted(plan, lambda: repaired(plan, then, cut, sequential, seed, damping))  # noqa: B023
+                    if isinstance(found, str):
+                        continue
+                    replaced(plan, found.stored, found.bias)
+                    said[plan.weight.name] = f"residual {found.before:.2%} -> {found.after:.2%}"
+        return said
+
