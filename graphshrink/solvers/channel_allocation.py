@@ -24,7 +24,7 @@ _GAP: Final = 1e-4  # of the cost, to which it is the least
 _ROUNDS: Final = 60  # integer programs, at most
 _RELAXED_ROUNDS: Final = 30
 _NODES: Final = 20_000  # of a search tree
-_UNIT: Final = 1.0  # what budgets are scaled to: HiGHS lets constraints be broken by 1e-6
+_UNIT: Final = 1e4  # what budgets are scaled to: HiGHS lets constraints be broken by 1e-6
 _EXACT: Final = 1e-12  # of the budget: rounding
 
 
