@@ -2,8 +2,9 @@
 
 import onnx
 
-from benchmarks.channels.zoo.layers import RELU, conv, conv_norm, conv_transpose, identity
+from benchmarks.channels.zoo.layers import RELU, conv, conv_norm, conv_transpose
 from benchmarks.channels.zoo.maker import BATCH, Maker
+from benchmarks.channels.zoo.norms import settled
 
 _BRANCH = 0.5  # gain of the last layer of a residual branch, so that sums do not grow
 
@@ -45,7 +46,7 @@ def _unet(name: str, *, resize: bool) -> onnx.ModelProto:
         width = outputs
     with m.scope("outc"):
         m.output(conv(m, x, width, 4), "masks", BATCH, 4, 32, 32)
-    return m.model()
+    return settled(m.model())
 
 
 def _double_conv(m: Maker, x: str, width: int, outputs: int) -> str:
@@ -68,7 +69,7 @@ _FACTOR = 3
 
 
 def super_resolution() -> onnx.ModelProto:
-    """ESPCN (arXiv 1609.05158), as wide as torch's example: four Conv, then DepthToSpace in the order of PixelShuffle."""
+    """ESPCN (arXiv 1609.05158), as wide as torch's example: four Conv, then DepthToSpace as PixelShuffle orders it."""
     m = Maker("super_resolution")
     x = m.input("input", BATCH, 1, 16, 16)
     for index, (inputs, outputs, kernel) in enumerate(((1, 64, 5), (64, 64, 3), (64, 32, 3))):
@@ -89,8 +90,8 @@ def super_resolution_reshape() -> onnx.ModelProto:
         first = x = conv(m, m.input("input", BATCH, 3, 16, 16), 3, width, 3, gain=1)
     for index in range(4):
         with m.scope("body", index):
-            y = conv_norm(m, x, width, width, 3, folded=True)
-            x = m.op("Add", conv_norm(m, y, width, width, 3, act=identity, gain=_BRANCH, folded=True), x)
+            y = m.op("Relu", conv(m, x, width, width, 3))
+            x = m.op("Add", conv(m, y, width, width, 3, gain=_BRANCH), x)
     with m.scope("body", "last"):
         x = m.op("Add", conv(m, x, width, width, 3, gain=1), first)
     with m.scope("upsample"):

@@ -13,6 +13,7 @@ import onnx
 
 from benchmarks.channels.zoo.layers import SWISH, conv, conv_norm, silu
 from benchmarks.channels.zoo.maker import BATCH, Maker
+from benchmarks.channels.zoo.norms import folded, settled
 
 _PIXELS: Final = 64
 _CLASSES: Final = 20
@@ -21,16 +22,18 @@ _WIDTHS: Final = (16, 32, 64, 128)
 _STRIDES: Final = (8, 16, 32)
 
 
-def _silu_conv(m: Maker, x: str, inputs: int, outputs: int, kernel: int = 1, stride: int = 1) -> str:
-    return conv_norm(m, x, inputs, outputs, kernel, stride=stride, act=silu, gain=SWISH, folded=True)
+def _silu_conv(
+    m: Maker, x: str, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, scale: float = 1.0
+) -> str:
+    return conv_norm(m, x, inputs, outputs, kernel, stride=stride, act=silu, scale=scale)
 
 
 def _bottleneck(m: Maker, x: str, width: int, kernel: int, *, added: bool) -> str:
     with m.scope("cv1"):
         y = _silu_conv(m, x, width, width, kernel)
     with m.scope("cv2"):
-        y = _silu_conv(m, y, width, width, 3)
-    return m.op("Add", x, m.op("Mul", y, m.scalar(0.5))) if added else y
+        y = _silu_conv(m, y, width, width, 3, scale=0.5 if added else 1)
+    return m.op("Add", x, y) if added else y
 
 
 def _sppf(m: Maker, x: str, width: int) -> str:
@@ -104,7 +107,7 @@ def _yolo_v8(name: str, *, sliced: bool) -> onnx.ModelProto:
         coarse = c2f(m.op("Concat", down, coarse, axis=1), 64 + 128, 128, 1, added=False)
     with m.scope("detect"):
         _detect_v8(m, (fine, middle, coarse))
-    return m.model()
+    return folded(settled(m.model()))
 
 
 def _detect_v8(m: Maker, maps: Sequence[str]) -> None:
@@ -123,24 +126,23 @@ def _detect_v8(m: Maker, maps: Sequence[str]) -> None:
     distances = m.op("Conv", m.op("Softmax", bins, axis=1), arange, kernel_shape=[1, 1])
     distances = m.reshape(distances, m.size(boxes, 0), 4, count)
     start, end = m.slice(distances, 1, 0, 2), m.slice(distances, 1, 2, 4)
-    anchors, strides = _anchors()
-    anchors = m.weight("anchors", anchors)
+    anchors, strides = (m.weight(label, table) for label, table in zip(("anchors", "strides"), _anchors(), strict=True))
     near, far = m.op("Sub", anchors, start), m.op("Add", anchors, end)
     centre = m.op("Div", m.op("Add", near, far), m.scalar(2))
-    box = m.op("Mul", m.op("Concat", centre, m.op("Sub", far, near), axis=1), m.weight("strides", strides))
+    box = m.op("Mul", m.op("Concat", centre, m.op("Sub", far, near), axis=1), strides)
     boxes = m.op("Concat", box, m.op("Sigmoid", classes), axis=1)
     m.output(boxes, "output0", BATCH, 4 + _CLASSES, count)
 
 
-def _anchors() -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float32]], ...]:
+def _anchors() -> tuple[Array, Array]:
     """Middles of all cells (1, 2, cells), and their strides (1, cells)."""
-    middles: list[np.ndarray[tuple[int, ...], np.dtype[np.float64]]] = []
+    middles: list[Array] = []
     strides: list[int] = []
     for stride in _STRIDES:
         side = np.arange(_PIXELS // stride) + 0.5
         middles.append(np.stack(np.meshgrid(side, side), 0).reshape(2, -1))
         strides += [stride] * len(side) ** 2
-    return np.concatenate(middles, 1)[None].astype(np.float32), np.array([strides], np.float32)
+    return np.concatenate(middles, 1)[None], np.array([strides], np.float32)
 
 
 # ---- version 5
@@ -178,14 +180,12 @@ def yolo_v5() -> onnx.ModelProto:
         with m.scope("detect", index):
             rows.append(_detect_v5(m, x, _WIDTHS[1 + index], stride))
     m.output(m.op("Concat", *rows, axis=1), "output0", BATCH, 3 * (64 + 16 + 4), 5 + _CLASSES)
-    return m.model()
+    return folded(settled(m.model()))
 
 
 def _focus(m: Maker, x: str) -> str:
     """Every second pixel, four times, as channels."""
-    corners = [
-        m.slice(m.slice(x, 2, row, _PIXELS, 2), 3, column, _PIXELS, 2) for column in (0, 1) for row in (0, 1)
-    ]
+    corners = [m.slice(m.slice(x, 2, row, _PIXELS, 2), 3, column, _PIXELS, 2) for column in (0, 1) for row in (0, 1)]
     return m.op("Concat", *corners, axis=1)
 
 

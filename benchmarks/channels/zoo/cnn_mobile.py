@@ -1,7 +1,7 @@
 """Networks for phones: inverted residuals, squeeze-and-excitation, channels that are split and shuffled.
 
-All see 64 x 64 pixels, where the originals see 224, and have half the width or less; blocks and their order are those
-of the papers.
+Blocks, their order, and their widths are those of the originals; images have 64 x 64 pixels instead of 224, and there
+are 100 classes.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,6 @@ import onnx
 
 from benchmarks.channels.zoo.layers import (
     RELU,
-    SWISH,
     Function,
     batch_norm,
     classifier,
@@ -24,10 +23,11 @@ from benchmarks.channels.zoo.layers import (
     silu,
 )
 from benchmarks.channels.zoo.maker import BATCH, Maker
+from benchmarks.channels.zoo.norms import folded, settled
 
 _PIXELS = 64
 _CLASSES = 100
-_BRANCH = 0.5  # gain of the last layer of a residual branch, so that sums do not grow
+_BRANCH = 0.5  # scale of what a residual branch adds, so that sums do not grow
 
 
 class _Stage(NamedTuple):
@@ -44,38 +44,37 @@ def _image(m: Maker, pixels: int = _PIXELS) -> str:
 
 def _logits(m: Maker, y: str) -> onnx.ModelProto:
     m.output(y, "logits", BATCH, _CLASSES)
-    return m.model()
+    return settled(m.model())
 
 
 # ---- MobileNetV2 (arXiv 1801.04381)
 
 
 _V2 = (
-    _Stage(3, 1, 8, 1, 1),
-    _Stage(3, 6, 12, 2, 2),
-    _Stage(3, 6, 16, 3, 2),
-    _Stage(3, 6, 32, 4, 2),
-    _Stage(3, 6, 48, 3, 1),
-    _Stage(3, 6, 80, 3, 2),
-    _Stage(3, 6, 160, 1, 1),
+    _Stage(3, 1, 16, 1, 1),
+    _Stage(3, 6, 24, 2, 2),
+    _Stage(3, 6, 32, 3, 2),
+    _Stage(3, 6, 64, 4, 2),
+    _Stage(3, 6, 96, 3, 1),
+    _Stage(3, 6, 160, 3, 2),
+    _Stage(3, 6, 320, 1, 1),
 )
 
 
 def mobilenet_v2() -> onnx.ModelProto:
-    """Half as wide as the original: BatchNormalization kept, Relu6 as Clip, depthwise Conv, linear bottlenecks added."""
+    """BatchNormalization kept, Relu6 as Clip, depthwise Conv, linear bottlenecks added."""
     m = Maker("mobilenet_v2")
     with m.scope("features"):
         with m.scope("stem"):
-            x = conv_norm(m, _image(m), 3, 16, 3, stride=2, act=relu6)
-        width = 16
+            x = conv_norm(m, _image(m), 3, 32, 3, stride=2, act=relu6)
+        width = 32
         for index, (stage, stride) in enumerate(_unrolled(_V2)):
             with m.scope(index):
                 x = _inverted_residual(m, x, width, stage, stride)
             width = stage.outputs
         with m.scope("head"):
-            x = conv_norm(m, x, width, 320, act=relu6, gain=1)
-    m.output(classifier(m, x, 320, _CLASSES), "logits", BATCH, _CLASSES)
-    return m.model()
+            x = conv_norm(m, x, width, 1280, act=relu6)
+    return _logits(m, classifier(m, x, 1280, _CLASSES))
 
 
 def _unrolled(stages: Iterable[_Stage]) -> list[tuple[_Stage, int]]:
@@ -88,11 +87,11 @@ def _inverted_residual(m: Maker, x: str, width: int, stage: _Stage, stride: int)
     y = x
     if stage.expand != 1:
         with m.scope("expand"):
-            y = conv_norm(m, y, width, wide, act=relu6, gain=1 if width > 8 else RELU)
+            y = conv_norm(m, y, width, wide, act=relu6)
     with m.scope("depthwise"):
         y = conv_norm(m, y, wide, wide, stage.kernel, stride=stride, groups=wide, act=relu6)
     with m.scope("project"):
-        y = conv_norm(m, y, wide, stage.outputs, act=identity, gain=_BRANCH if added else RELU)
+        y = conv_norm(m, y, wide, stage.outputs, act=identity, scale=_BRANCH if added else 1)
     return m.op("Add", x, y) if added else y
 
 
@@ -109,33 +108,33 @@ class _V3Block(NamedTuple):
 
 
 _V3 = (
-    _V3Block(3, 8, 8, True, False, 2),
-    _V3Block(3, 36, 12, False, False, 2),
-    _V3Block(3, 44, 12, False, False, 1),
-    _V3Block(5, 48, 20, True, True, 2),
-    _V3Block(5, 120, 20, True, True, 1),
-    _V3Block(5, 120, 20, True, True, 1),
-    _V3Block(5, 60, 24, True, True, 1),
-    _V3Block(5, 72, 24, True, True, 1),
-    _V3Block(5, 144, 48, True, True, 2),
-    _V3Block(5, 288, 48, True, True, 1),
-    _V3Block(5, 288, 48, True, True, 1),
+    _V3Block(3, 16, 16, True, False, 2),
+    _V3Block(3, 72, 24, False, False, 2),
+    _V3Block(3, 88, 24, False, False, 1),
+    _V3Block(5, 96, 40, True, True, 2),
+    _V3Block(5, 240, 40, True, True, 1),
+    _V3Block(5, 240, 40, True, True, 1),
+    _V3Block(5, 120, 48, True, True, 1),
+    _V3Block(5, 144, 48, True, True, 1),
+    _V3Block(5, 288, 96, True, True, 2),
+    _V3Block(5, 576, 96, True, True, 1),
+    _V3Block(5, 576, 96, True, True, 1),
 )
 
 
 def mobilenet_v3_small() -> onnx.ModelProto:
-    """Half as wide: squeeze-and-excitation; HardSwish is x Clip(x + 3) / 6, HardSigmoid the same without x."""
-    return _mobilenet_v3("mobilenet_v3_small", _hard_swish, _hard_sigmoid, folded=False)
+    """Squeeze-and-excitation; HardSwish is x Clip(x + 3) / 6, HardSigmoid the same without x."""
+    return _mobilenet_v3("mobilenet_v3_small", _hard_swish, _hard_sigmoid)
 
 
 def mobilenet_v3_small_fused() -> onnx.ModelProto:
     """The same as torch writes it from opset 14 on: HardSwish, HardSigmoid, normalisation folded into Conv."""
-    return _mobilenet_v3(
+    model = _mobilenet_v3(
         "mobilenet_v3_small_fused",
         lambda m, x: m.op("HardSwish", x),
         lambda m, x: m.op("HardSigmoid", x, alpha=1 / 6),
-        folded=True,
     )
+    return folded(model)
 
 
 def _hard_sigmoid(m: Maker, x: str) -> str:
@@ -147,42 +146,37 @@ def _hard_swish(m: Maker, x: str) -> str:
     return m.op("Div", m.op("Mul", x, clipped), m.scalar(6))
 
 
-def _mobilenet_v3(name: str, swish: Function, sigmoid: Function, *, folded: bool) -> onnx.ModelProto:
-    m = Maker(name, constant_nodes=folded)
+def _mobilenet_v3(name: str, swish: Function, sigmoid: Function) -> onnx.ModelProto:
+    m = Maker(name)
     with m.scope("features", "0"):
-        x = conv_norm(m, _image(m), 3, 8, 3, stride=2, act=swish, gain=SWISH, folded=folded)
-    width = 8
+        x = conv_norm(m, _image(m), 3, 16, 3, stride=2, act=swish)
+    width = 16
     for index, block in enumerate(_V3, start=1):
         with m.scope("features", index):
-            x = _v3_block(m, x, width, block, swish if block.swish else relu, sigmoid, folded=folded)
+            x = _v3_block(m, x, width, block, swish if block.swish else relu, sigmoid)
         width = block.outputs
     with m.scope("features", len(_V3) + 1):
-        x = conv_norm(m, x, width, 288, act=swish, folded=folded)
+        x = conv_norm(m, x, width, 576, act=swish)
     x = m.op("Flatten", m.op("GlobalAveragePool", x), axis=1)
     with m.scope("classifier", "0"):
-        x = swish(m, gemm(m, x, 288, 512, gain=2))
+        x = swish(m, gemm(m, x, 576, 1024, gain=2))
     with m.scope("classifier", "3"):
-        return _logits(m, gemm(m, x, 512, _CLASSES, gain=2))
+        return _logits(m, gemm(m, x, 1024, _CLASSES, gain=2))
 
 
-def _v3_block(
-    m: Maker, x: str, width: int, block: _V3Block, act: Function, sigmoid: Function, *, folded: bool
-) -> str:
+def _v3_block(m: Maker, x: str, width: int, block: _V3Block, act: Function, sigmoid: Function) -> str:
     wide, added = block.wide, block.stride == 1 and width == block.outputs
-    gain = SWISH if block.swish else RELU
     y = x
     if wide != width:
         with m.scope("expand"):
-            y = conv_norm(m, y, width, wide, act=act, gain=1, folded=folded)
+            y = conv_norm(m, y, width, wide, act=act)
     with m.scope("depthwise"):
-        stride = block.stride
-        y = conv_norm(m, y, wide, wide, block.kernel, stride=stride, groups=wide, act=act, gain=gain, folded=folded)
+        y = conv_norm(m, y, wide, wide, block.kernel, stride=block.stride, groups=wide, act=act)
     if block.excited:
         with m.scope("se"):
             y = excited(m, y, wide, max(8, wide // 4), relu, sigmoid)
     with m.scope("project"):
-        last = _BRANCH if added else gain
-        y = conv_norm(m, y, wide, block.outputs, act=identity, gain=last * (2 if block.excited else 1), folded=folded)
+        y = conv_norm(m, y, wide, block.outputs, act=identity, scale=_BRANCH if added else 1)
     return m.op("Add", y, x) if added else y
 
 
@@ -200,29 +194,29 @@ def excited(m: Maker, x: str, channels: int, squeezed: int, act: Function, gate:
 
 
 _B0 = (
-    _Stage(3, 1, 8, 1, 1),
-    _Stage(3, 6, 12, 2, 2),
-    _Stage(5, 6, 20, 2, 2),
-    _Stage(3, 6, 40, 3, 2),
-    _Stage(5, 6, 56, 3, 1),
-    _Stage(5, 6, 96, 4, 2),
-    _Stage(3, 6, 160, 1, 1),
+    _Stage(3, 1, 16, 1, 1),
+    _Stage(3, 6, 24, 2, 2),
+    _Stage(5, 6, 40, 2, 2),
+    _Stage(3, 6, 80, 3, 2),
+    _Stage(5, 6, 112, 3, 1),
+    _Stage(5, 6, 192, 4, 2),
+    _Stage(3, 6, 320, 1, 1),
 )
 
 
 def efficientnet_b0() -> onnx.ModelProto:
-    """Half as wide: Swish as Sigmoid and Mul also inside squeeze-and-excitation, which means by ReduceMean (timm)."""
+    """Swish as Sigmoid and Mul also inside squeeze-and-excitation, which means by ReduceMean (timm)."""
     m = Maker("efficientnet_b0")
     with m.scope("stem"):
-        x = conv_norm(m, _image(m), 3, 16, 3, stride=2, act=silu, gain=SWISH)
-    width = 16
+        x = conv_norm(m, _image(m), 3, 32, 3, stride=2, act=silu)
+    width = 32
     for index, (stage, stride) in enumerate(_unrolled(_B0)):
         with m.scope("blocks", index):
             x = _mbconv(m, x, width, stage, stride)
         width = stage.outputs
     with m.scope("head"):
-        x = conv_norm(m, x, width, 320, act=silu)
-    return _logits(m, classifier(m, x, 320, _CLASSES, gain=2))
+        x = conv_norm(m, x, width, 1280, act=silu)
+    return _logits(m, classifier(m, x, 1280, _CLASSES))
 
 
 def _mbconv(m: Maker, x: str, width: int, stage: _Stage, stride: int) -> str:
@@ -230,9 +224,9 @@ def _mbconv(m: Maker, x: str, width: int, stage: _Stage, stride: int) -> str:
     y = x
     if wide != width:
         with m.scope("expand"):
-            y = conv_norm(m, y, width, wide, act=silu, gain=1.2)
+            y = conv_norm(m, y, width, wide, act=silu)
     with m.scope("depthwise"):
-        y = conv_norm(m, y, wide, wide, stage.kernel, stride=stride, groups=wide, act=silu, gain=SWISH)
+        y = conv_norm(m, y, wide, wide, stage.kernel, stride=stride, groups=wide, act=silu)
     with m.scope("se"):
         pooled = m.op("ReduceMean", y, axes=[2, 3], keepdims=1)
         with m.scope("reduce"):
@@ -240,7 +234,7 @@ def _mbconv(m: Maker, x: str, width: int, stage: _Stage, stride: int) -> str:
         with m.scope("expand"):
             y = m.op("Mul", y, m.op("Sigmoid", conv(m, gate, max(4, width // 4), wide)))
     with m.scope("project"):
-        y = conv_norm(m, y, wide, stage.outputs, act=identity, gain=2 * (_BRANCH if added else SWISH))
+        y = conv_norm(m, y, wide, stage.outputs, act=identity, scale=_BRANCH if added else 1)
     return m.op("Add", y, x) if added else y
 
 

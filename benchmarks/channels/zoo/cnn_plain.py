@@ -1,5 +1,7 @@
 """Networks without branches: VGG-like, a 20-layer MLP, AlexNet with its LRN, PRelu, group normalisation."""
 
+from itertools import pairwise
+
 import numpy as np
 import onnx
 
@@ -14,6 +16,7 @@ from benchmarks.channels.zoo.layers import (
     identity,
 )
 from benchmarks.channels.zoo.maker import BATCH, Maker
+from benchmarks.channels.zoo.norms import settled
 
 _CLASSES = 10
 
@@ -33,14 +36,14 @@ def vgg_like() -> onnx.ModelProto:
         x = m.op("Relu", gemm(m, x, width * 4, 256, gain=RELU))
     with m.scope("classifier", 1):
         m.output(gemm(m, x, 256, _CLASSES, gain=RELU), "logits", BATCH, _CLASSES)
-    return m.model()
+    return settled(m.model())
 
 
 def mlp20() -> onnx.ModelProto:
     """Twenty linear layers of width 512 with Relu between."""
     m = Maker("mlp20")
     x, widths = m.input("input", BATCH, 256), [256, *[512] * 19, _CLASSES]
-    for index, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+    for index, (inputs, outputs) in enumerate(pairwise(widths)):
         with m.scope("layers", index):
             x = gemm(m, x if index == 0 else m.op("Relu", x), inputs, outputs, gain=RELU if index else 1)
     m.output(x, "logits", BATCH, _CLASSES)
@@ -81,14 +84,14 @@ def prelu_net() -> onnx.ModelProto:
             y = conv(m, batch_norm(m, x, width), width, outputs, 3, bias=False, gain=1)
             y = conv(m, _prelu(m, y, outputs), outputs, outputs, 3, stride=2, bias=False, gain=0.8)
             with m.scope("shortcut"):
-                short = conv_norm(m, x, width, outputs, stride=2, act=identity, gain=1)
+                short = conv_norm(m, x, width, outputs, stride=2, act=identity)
             x = m.op("Add", batch_norm(m, y, outputs), short)
         width = outputs
     x = m.op("Flatten", batch_norm(m, x, width), axis=1)
     with m.scope("fc"):
         x = batch_norm(m, gemm(m, x, width * 16, 64), 64)
     m.output(x, "embedding", BATCH, 64)
-    return m.model()
+    return settled(m.model())
 
 
 def _prelu(m: Maker, x: str, channels: int) -> str:
@@ -128,12 +131,12 @@ def _group_normed(name: str, *, fused: bool) -> onnx.ModelProto:
 
 def _normed(m: Maker, x: str, channels: int, groups: int = 8, *, fused: bool) -> str:
     scale, shift = m.rng.uniform(0.7, 1.3, channels), m.rng.normal(0, 0.1, channels)
+    shape = (channels,) if fused else (channels, 1, 1)
+    weight, bias = (m.weight(f"gn.{part}", row.reshape(shape)) for part, row in (("weight", scale), ("bias", shift)))
     if fused:
-        operands = m.weight("gn.weight", scale), m.weight("gn.bias", shift)
-        return m.op("GroupNormalization", x, *operands, num_groups=groups, epsilon=EPSILON)
+        return m.op("GroupNormalization", x, weight, bias, num_groups=groups, epsilon=EPSILON)
     y = m.reshape(x, 0, groups, -1)
     ones, zeros = m.weight("ones", np.ones(groups)), m.weight("zeros", np.zeros(groups))
     y = m.op("InstanceNormalization", y, ones, zeros, epsilon=EPSILON)
     y = m.op("Reshape", y, m.op("Shape", x))
-    operands = [m.weight(f"gn.{part}", row.reshape(-1, 1, 1)) for part, row in (("weight", scale), ("bias", shift))]
-    return m.op("Add", m.op("Mul", y, operands[0]), operands[1])
+    return m.op("Add", m.op("Mul", y, weight), bias)

@@ -19,22 +19,23 @@ from benchmarks.channels.zoo.layers import (
     linear,
 )
 from benchmarks.channels.zoo.maker import BATCH, Maker
+from benchmarks.channels.zoo.norms import folded, settled
 
 _CLASSES = 100
-_BRANCH = 0.5  # gain of the last layer of a residual branch, so that sums do not grow
+_BRANCH = 0.5  # scale of what a residual branch adds, so that sums do not grow
 
 
-def _stem(m: Maker, width: int, *, folded: bool) -> str:
+def _stem(m: Maker, width: int) -> str:
     with m.scope("conv1"):
-        x = conv_norm(m, m.input("input", BATCH, 3, 64, 64), 3, width, 7, stride=2, folded=folded)
+        x = conv_norm(m, m.input("input", BATCH, 3, 64, 64), 3, width, 7, stride=2)
     return m.op("MaxPool", x, ceil_mode=0, kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[2, 2])
 
 
-def _shortcut(m: Maker, x: str, width: int, outputs: int, *, stride: int, folded: bool) -> str:
+def _shortcut(m: Maker, x: str, width: int, outputs: int, stride: int) -> str:
     if width == outputs and stride == 1:
         return x
     with m.scope("downsample"):
-        return conv_norm(m, x, width, outputs, stride=stride, act=identity, gain=1, folded=folded)
+        return conv_norm(m, x, width, outputs, stride=stride, act=identity)
 
 
 # ---- ResNet-18 (arXiv 1512.03385)
@@ -43,7 +44,7 @@ def _shortcut(m: Maker, x: str, width: int, outputs: int, *, stride: int, folded
 def resnet18() -> onnx.ModelProto:
     """Half as wide: two 3x3 Conv a block, BatchNormalization kept, 1x1 Conv on the shortcut where sizes change."""
     m = Maker("resnet18")
-    x, width = _stem(m, 32, folded=False), 32
+    x, width = _stem(m, 32), 32
     for stage in range(4):
         for index in range(2):
             with m.scope(f"layer{stage + 1}", index):
@@ -51,15 +52,15 @@ def resnet18() -> onnx.ModelProto:
                 x = _basic(m, x, width, 32 << stage, stride)
             width = 32 << stage
     m.output(classifier(m, x, width, _CLASSES), "logits", BATCH, _CLASSES)
-    return m.model()
+    return settled(m.model())
 
 
 def _basic(m: Maker, x: str, width: int, outputs: int, stride: int) -> str:
     with m.scope("conv1"):
         y = conv_norm(m, x, width, outputs, 3, stride=stride)
     with m.scope("conv2"):
-        y = conv_norm(m, y, outputs, outputs, 3, act=identity, gain=_BRANCH)
-    return m.op("Relu", m.op("Add", y, _shortcut(m, x, width, outputs, stride=stride, folded=False)))
+        y = conv_norm(m, y, outputs, outputs, 3, act=identity, scale=_BRANCH)
+    return m.op("Relu", m.op("Add", y, _shortcut(m, x, width, outputs, stride)))
 
 
 # ---- ResNeXt (arXiv 1611.05431)
@@ -68,7 +69,7 @@ def _basic(m: Maker, x: str, width: int, outputs: int, stride: int) -> str:
 def resnext() -> onnx.ModelProto:
     """A quarter as wide, blocks 2-2-2-2: bottlenecks around a Conv of 8 groups; normalisation folded into Conv."""
     m = Maker("resnext", constant_nodes=True)
-    x, width = _stem(m, 16, folded=True), 16
+    x, width = _stem(m, 16), 16
     for stage in range(4):
         for index in range(2):
             with m.scope(f"layer{stage + 1}", index):
@@ -76,17 +77,17 @@ def resnext() -> onnx.ModelProto:
                 x = _bottleneck(m, x, width, 32 << stage, 64 << stage, stride)
             width = 64 << stage
     m.output(classifier(m, x, width, _CLASSES), "logits", BATCH, _CLASSES)
-    return m.model()
+    return folded(settled(m.model()))
 
 
 def _bottleneck(m: Maker, x: str, width: int, middle: int, outputs: int, stride: int) -> str:
     with m.scope("conv1"):
-        y = conv_norm(m, x, width, middle, folded=True)
+        y = conv_norm(m, x, width, middle)
     with m.scope("conv2"):
-        y = conv_norm(m, y, middle, middle, 3, stride=stride, groups=8, folded=True)
+        y = conv_norm(m, y, middle, middle, 3, stride=stride, groups=8)
     with m.scope("conv3"):
-        y = conv_norm(m, y, middle, outputs, act=identity, gain=_BRANCH, folded=True)
-    return m.op("Relu", m.op("Add", y, _shortcut(m, x, width, outputs, stride=stride, folded=True)))
+        y = conv_norm(m, y, middle, outputs, act=identity, scale=_BRANCH)
+    return m.op("Relu", m.op("Add", y, _shortcut(m, x, width, outputs, stride)))
 
 
 # ---- ConvNeXt (arXiv 2201.03545)

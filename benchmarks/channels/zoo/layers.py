@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
+import numpy as np
+
 from benchmarks.channels.zoo.maker import Maker
 
 Function: TypeAlias = Callable[[Maker, str], str]
@@ -75,13 +77,13 @@ def linear(m: Maker, x: str, inputs: int, outputs: int, *, bias: bool = True, ga
 # ---- normalisation
 
 
-def batch_norm(m: Maker, x: str, channels: int) -> str:
-    """A BatchNormalization with statistics that are random, of variance about one."""
+def batch_norm(m: Maker, x: str, channels: int, *, scale: float = 1.0) -> str:
+    """A BatchNormalization; its statistics are for `norms.settled` to fill in."""
     operands = [
-        m.uniform("bn.weight", channels, low=0.7, high=1.3),
-        m.normal("bn.bias", channels, scale=0.1),
-        m.normal("bn.running_mean", channels, scale=0.1),
-        m.uniform("bn.running_var", channels, low=0.7, high=1.3),
+        m.uniform("bn.weight", channels, low=0.7 * scale, high=1.3 * scale),
+        m.normal("bn.bias", channels, scale=0.2 * scale),
+        m.weight("bn.running_mean", np.zeros(channels)),
+        m.weight("bn.running_var", np.ones(channels)),
     ]
     return m.op("BatchNormalization", x, *operands, epsilon=EPSILON, momentum=0.9)
 
@@ -154,12 +156,11 @@ def conv_norm(
     stride: int = 1,
     groups: int = 1,
     act: Function = relu,
-    gain: float = RELU,
-    folded: bool = False,
+    scale: float = 1.0,
 ) -> str:
-    """Conv, BatchNormalization, activation; `folded`: the exporter put the normalisation into the Conv."""
-    y = conv(m, x, inputs, outputs, kernel, stride=stride, groups=groups, bias=folded, gain=gain)
-    return act(m, y if folded else batch_norm(m, y, outputs))
+    """Conv, BatchNormalization of outputs of that scale, activation."""
+    y = conv(m, x, inputs, outputs, kernel, stride=stride, groups=groups, bias=False)
+    return act(m, batch_norm(m, y, outputs, scale=scale))
 
 
 def classifier(m: Maker, x: str, channels: int, classes: int, *, gain: float = RELU) -> str:

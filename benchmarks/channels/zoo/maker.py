@@ -2,7 +2,7 @@
 
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -33,9 +33,7 @@ class Maker:
         weight_nodes: the same for weights.
     """
 
-    def __init__(
-        self, name: str, *, opset: int = 17, constant_nodes: bool = False, weight_nodes: bool = False
-    ) -> None:
+    def __init__(self, name: str, *, opset: int = 17, constant_nodes: bool = False, weight_nodes: bool = False) -> None:
         self.name = name
         self.rng = np.random.default_rng(zlib.crc32(name.encode()))
         self._opset = opset
@@ -53,7 +51,7 @@ class Maker:
     # ---- names
 
     @contextmanager
-    def scope(self, *names: str | int) -> Iterator[None]:
+    def scope(self, *names: str | int) -> Generator[None]:
         """What is added within gets these names in front."""
         self._scopes.extend(map(str, names))
         yield
@@ -194,8 +192,6 @@ class Maker:
         """The finished model."""
         opset = helper.make_opsetid("", self._opset)
         ir_version = _IR_VERSIONS[self._opset]
-        model = helper.make_model(
-            self.graph(), opset_imports=[opset], ir_version=ir_version, producer_name=producer
-        )
+        model = helper.make_model(self.graph(), opset_imports=[opset], ir_version=ir_version, producer_name=producer)
         helper.set_model_props(model, self._metadata)
         return model

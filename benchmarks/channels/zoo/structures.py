@@ -1,4 +1,4 @@
-"""Small networks, each with something that graphs of other tools have: Einsum, weights in nodes, If, several outputs."""
+"""Small networks, each with something that other tools write: Einsum, weights in nodes, If, several outputs."""
 
 import math
 
@@ -6,6 +6,7 @@ import onnx
 
 from benchmarks.channels.zoo.layers import RELU, SWISH, classifier, conv, conv_norm, gelu, gemm, layer_norm, linear
 from benchmarks.channels.zoo.maker import BATCH, BOOL, INT64, Maker
+from benchmarks.channels.zoo.norms import settled
 
 _CLASSES = 10
 
@@ -62,7 +63,7 @@ def constant_nodes() -> onnx.ModelProto:
         x = m.op("Relu", gemm(m, x, 48 * 16, 64, gain=RELU))
     with m.scope("fc", 1):
         m.output(linear(m, x, 64, _CLASSES, gain=RELU), "logits", BATCH, _CLASSES)
-    return m.model()
+    return settled(m.model())
 
 
 # ---- If
@@ -92,7 +93,7 @@ def if_body() -> onnx.ModelProto:
     with m.scope("tail"):
         x = conv_norm(m, m.op("Add", m.op("Relu", x), side), wide, 48, 3, stride=2)
     m.output(classifier(m, x, 48, _CLASSES), "logits", BATCH, _CLASSES)
-    return m.model()
+    return settled(m.model())
 
 
 # ---- several outputs
@@ -119,4 +120,4 @@ def several_outputs() -> onnx.ModelProto:
         y = gemm(m, pooled, width, 32)
         norm = m.op("Clip", m.op("ReduceL2", y, axes=[1], keepdims=1), m.scalar(1e-12))
         m.output(m.op("Div", y, norm), "embedding", BATCH, 32)
-    return m.model()
+    return settled(m.model())

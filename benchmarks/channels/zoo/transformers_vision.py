@@ -8,6 +8,7 @@ import onnx
 
 from benchmarks.channels.zoo.layers import SWISH, conv, expanded, gelu, gemm, layer_norm, linear
 from benchmarks.channels.zoo.maker import BATCH, Maker
+from graphshrink.ir.types import Array
 
 _CLASSES = 50
 _BRANCH = 0.5  # gain of the last layer of a residual branch, so that sums do not grow
@@ -164,19 +165,17 @@ def _position_bias(m: Maker, heads: int) -> str:
     return m.op("Unsqueeze", m.op("Transpose", bias, perm=[2, 0, 1]), m.ints(0))
 
 
-def _shift_mask(side: int, shift: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def _shift_mask(side: int, shift: int) -> Array:
     """(1, windows, 1, 16, 16): -100 between tokens that only the shift made neighbours."""
     edges = np.digitize(np.arange(side), [side - _WINDOW, side - shift])
-    region = (3 * edges[:, None] + edges).reshape(side // _WINDOW, _WINDOW, side // _WINDOW, _WINDOW)
-    region = region.transpose(0, 2, 1, 3).reshape(-1, _AREA)
+    cells = (3 * edges[:, None] + edges).reshape(side // _WINDOW, _WINDOW, side // _WINDOW, _WINDOW)
+    region = cells.transpose(0, 2, 1, 3).reshape(-1, _AREA)
     return np.where(region[:, None] == region[:, :, None], 0, -100).astype(np.float32)[None, :, None]
 
 
 def _merged(m: Maker, x: str, width: int) -> str:
     end = 2**31 - 1
-    corners = [
-        m.slice(m.slice(x, 1, row, end, 2), 2, column, end, 2) for column in (0, 1) for row in (0, 1)
-    ]
+    corners = [m.slice(m.slice(x, 1, row, end, 2), 2, column, end, 2) for column in (0, 1) for row in (0, 1)]
     y = layer_norm(m, m.op("Concat", *corners, axis=-1), 4 * width, fused=True)
     with m.scope("reduction"):
         return linear(m, y, 4 * width, 2 * width, bias=False)
