@@ -14,6 +14,7 @@ import onnx
 from benchmarks.channels.zoo.layers import SWISH, conv, conv_norm, silu
 from benchmarks.channels.zoo.maker import BATCH, Maker
 from benchmarks.channels.zoo.norms import folded, settled
+from graphshrink.ir.types import Array
 
 _PIXELS: Final = 64
 _CLASSES: Final = 20
