@@ -1,0 +1,1 @@
+"""What channel removal is measured on, and how."""
