@@ -98,7 +98,8 @@ def _self_attention(m: Maker, x: str) -> str:
         with m.scope(part):
             y = m.reshape(linear(m, x, _WIDTH, _WIDTH), *sizes, _HEADS, size)
             parts.append(m.op("Transpose", y, perm=perm))
-    y = m.op("Transpose", attention(m, *parts, size), perm=[0, 2, 1, 3])
+    query, key, value = parts
+    y = m.op("Transpose", attention(m, query, key, value, size), perm=[0, 2, 1, 3])
     with m.scope("out"):
         return linear(m, m.reshape(y, *sizes, _WIDTH), _WIDTH, _WIDTH)
 

@@ -31,8 +31,7 @@ def retina_net() -> onnx.ModelProto:
         features.append(x)
     with m.scope("fpn"):
         levels = _pyramid(m, features)
-    outputs = {"boxes": 4, "scores": _CLASSES}
-    for name, each in outputs.items():
+    for name, each in (("boxes", 4), ("scores", _CLASSES)):
         with m.scope(name):
             rows = _shared_head(m, levels, each)
         rows = m.op("Sigmoid", rows) if name == "scores" else rows
