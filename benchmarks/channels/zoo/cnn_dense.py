@@ -1,8 +1,8 @@
-"""Networks that answer for every pixel: U-Net, super-resolution. Narrow, on 32 x 32 or 16 x 16 pixels."""
+"""Networks that give pixels: U-Net, DeepLab, super-resolution, a DCGAN. Narrow, on 16 x 16 to 64 x 64 pixels."""
 
 import onnx
 
-from benchmarks.channels.zoo.layers import RELU, conv, conv_norm, conv_transpose
+from benchmarks.channels.zoo.layers import RELU, batch_norm, conv, conv_norm, conv_transpose, gemm
 from benchmarks.channels.zoo.maker import BATCH, Maker
 from benchmarks.channels.zoo.norms import settled
 
@@ -41,7 +41,7 @@ def _unet(name: str, *, resize: bool) -> onnx.ModelProto:
             if resize:
                 x, wide = _resized_like(m, x, skip), outputs + width
             else:
-                x, wide = conv_transpose(m, x, width, outputs, 2), 2 * outputs
+                x, wide = conv_transpose(m, x, width, outputs, 2, stride=2), 2 * outputs
             x = _double_conv(m, m.op("Concat", skip, x, axis=1), wide, outputs)
         width = outputs
     with m.scope("outc"):
@@ -61,6 +61,57 @@ def _resized_like(m: Maker, x: str, skip: str) -> str:
     own = m.slice(m.op("Shape", x), 0, 0, 2)
     sizes = m.op("Concat", own, m.slice(m.op("Shape", skip), 0, 2, 4), axis=0)
     return m.op("Resize", x, "", "", sizes, coordinate_transformation_mode="half_pixel", mode="linear")
+
+
+# ---- DeepLabV3 (arXiv 1706.05587)
+
+
+def deeplab() -> onnx.ModelProto:
+    """A small trunk, then five branches that are concatenated: 1x1, three dilated 3x3, and the mean of the image,
+    which Resize spreads over it again; masks by a last Resize to the size of the input."""
+    m = Maker("deeplab", constant_nodes=True)
+    image = m.input("input", BATCH, 3, 64, 64)
+    x, width = image, 3
+    for index, outputs in enumerate((16, 32, 64)):
+        with m.scope("trunk", index):
+            x = conv_norm(m, x, width, outputs, 3, stride=2)
+        width = outputs
+    branches: list[str] = []
+    with m.scope("aspp", 0):
+        branches.append(conv_norm(m, x, width, 32))
+    for index, dilation in enumerate((2, 4, 6), start=1):
+        with m.scope("aspp", index):
+            y = conv(m, x, width, 32, 3, dilation=dilation, bias=False)
+            branches.append(m.op("Relu", batch_norm(m, y, 32)))
+    with m.scope("aspp", "pooling"):
+        pooled = conv_norm(m, m.op("GlobalAveragePool", x), width, 32)
+        branches.append(_resized_like(m, pooled, x))
+    with m.scope("project"):
+        x = conv_norm(m, m.op("Concat", *branches, axis=1), 5 * 32, 32)
+    with m.scope("last"):
+        m.output(_resized_like(m, conv(m, x, 32, 5), image), "masks", BATCH, 5, 64, 64)
+    return settled(m.model())
+
+
+# ---- DCGAN (arXiv 1511.06434)
+
+
+def dcgan() -> onnx.ModelProto:
+    """The generator: a Gemm whose rows are unflattened to 96 x 4 x 4, overlapping ConvTranspose layers with
+    normalisation, LeakyRelu, Tanh."""
+    m = Maker("dcgan")
+    with m.scope("project"):
+        x = gemm(m, m.input("noise", BATCH, 64), 64, 96 * 16)
+    x, width = m.reshape(x, -1, 96, 4, 4), 96
+    x = m.op("LeakyRelu", batch_norm(m, x, width), alpha=0.2)
+    for index, outputs in enumerate((48, 24)):
+        with m.scope("up", index):
+            x = conv_transpose(m, x, width, outputs, 4, stride=2, pad=1, bias=False)
+            x = m.op("LeakyRelu", batch_norm(m, x, outputs), alpha=0.2)
+        width = outputs
+    with m.scope("last"):
+        m.output(m.op("Tanh", conv_transpose(m, x, width, 3, 4, stride=2, pad=1)), "image", BATCH, 3, 32, 32)
+    return settled(m.model())
 
 
 # ---- super-resolution

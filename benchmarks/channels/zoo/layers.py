@@ -33,6 +33,7 @@ def conv(
     kernel: int = 1,
     *,
     stride: int = 1,
+    dilation: int = 1,
     groups: int = 1,
     pad: int | None = None,
     bias: bool = True,
@@ -42,12 +43,12 @@ def conv(
     fan_in = inputs // groups * kernel**2
     operands = [m.normal("weight", outputs, inputs // groups, kernel, kernel, scale=gain / math.sqrt(fan_in))]
     operands += [m.normal("bias", outputs, scale=0.1)] if bias else []
-    pads = [kernel // 2 if pad is None else pad] * 4
+    pads = [dilation * (kernel // 2) if pad is None else pad] * 4
     return m.op(
         "Conv",
         x,
         *operands,
-        dilations=[1, 1],
+        dilations=[dilation] * 2,
         group=groups,
         kernel_shape=[kernel] * 2,
         pads=pads,
@@ -55,11 +56,44 @@ def conv(
     )
 
 
-def conv_transpose(m: Maker, x: str, inputs: int, outputs: int, factor: int, *, gain: float = RELU) -> str:
-    """Upsampling by a ConvTranspose whose kernel is as large as its stride, so that nothing overlaps."""
-    weight = m.normal("weight", inputs, outputs, factor, factor, scale=gain / math.sqrt(inputs))
-    bias = m.normal("bias", outputs, scale=0.1)
-    return m.op("ConvTranspose", x, weight, bias, kernel_shape=[factor] * 2, strides=[factor] * 2)
+def conv_1d(
+    m: Maker,
+    x: str,
+    inputs: int,
+    outputs: int,
+    kernel: int = 1,
+    *,
+    dilation: int = 1,
+    groups: int = 1,
+    pad: int | None = None,
+    bias: bool = True,
+    gain: float = RELU,
+) -> str:
+    """A Conv over one axis, padded to keep the size unless told."""
+    fan_in = inputs // groups * kernel
+    operands = [m.normal("weight", outputs, inputs // groups, kernel, scale=gain / math.sqrt(fan_in))]
+    operands += [m.normal("bias", outputs, scale=0.1)] if bias else []
+    pads = [dilation * (kernel // 2) if pad is None else pad] * 2
+    return m.op("Conv", x, *operands, dilations=[dilation], group=groups, kernel_shape=[kernel], pads=pads, strides=[1])
+
+
+def conv_transpose(
+    m: Maker,
+    x: str,
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    *,
+    stride: int,
+    pad: int = 0,
+    bias: bool = True,
+    gain: float = RELU,
+) -> str:
+    """Upsampling by a square ConvTranspose."""
+    fan_in = inputs * (kernel / stride) ** 2
+    operands = [m.normal("weight", inputs, outputs, kernel, kernel, scale=gain / math.sqrt(fan_in))]
+    operands += [m.normal("bias", outputs, scale=0.1)] if bias else []
+    return m.op("ConvTranspose", x, *operands, kernel_shape=[kernel] * 2, pads=[pad] * 4, strides=[stride] * 2)
 
 
 def gemm(m: Maker, x: str, inputs: int, outputs: int, *, gain: float = 1.0) -> str:

@@ -8,8 +8,9 @@ from typing import Final
 
 import onnx
 
-from benchmarks.channels.zoo.layers import gemm, linear
+from benchmarks.channels.zoo.layers import conv_norm, gemm, linear
 from benchmarks.channels.zoo.maker import BATCH, INT64, Maker
+from benchmarks.channels.zoo.norms import settled
 
 _FEATURES: Final = 24
 _HIDDEN: Final = 64
@@ -101,6 +102,27 @@ def bilstm() -> onnx.ModelProto:
         tags = linear(m, m.op("Transpose", x, perm=[1, 0, 2]), 2 * _HIDDEN, _CLASSES, gain=2)
     m.output(tags, "tags", BATCH, "time", _CLASSES)
     return m.model()
+
+
+def crnn() -> onnx.ModelProto:
+    """A reader of lines of text (arXiv 1507.05717) in small: Conv down to a height of one, Squeeze, Transpose to
+    steps, one LSTM in both directions, logits of each column."""
+    m = Maker("crnn", constant_nodes=True)
+    x, width = m.input("input", BATCH, 1, 16, 64), 1
+    for index, outputs in enumerate((16, 32, 48, 64)):
+        with m.scope("cnn", index):
+            x, width = conv_norm(m, x, width, outputs, 3), outputs
+        stride = [2, 2] if index < 2 else [2, 1]
+        x = m.op("MaxPool", x, kernel_shape=stride, strides=stride)
+    x = m.op("Transpose", m.op("Squeeze", x, m.ints(2)), perm=[2, 0, 1])
+    with m.scope("rnn"):
+        states = _zeros(m, x, 2)
+        y = _layer(m, "LSTM", x, width, [states, states], directions=2)[0]
+        y = m.reshape(m.op("Transpose", y, perm=[0, 2, 1, 3]), 0, 0, -1)
+    with m.scope("embedding"):
+        y = linear(m, y, 2 * _HIDDEN, 37, gain=2)
+    m.output(m.op("Transpose", y, perm=[1, 0, 2]), "logits", BATCH, 16, 37)
+    return settled(m.model())
 
 
 def rnn() -> onnx.ModelProto:

@@ -1,4 +1,4 @@
-"""Vision transformers: ViT in the forms of two exporters, and Swin. On 32 x 32 pixels, narrow, with few blocks."""
+"""Vision transformers: ViT in the forms of two exporters, Swin; and MLP-Mixer. 32 x 32 pixels, narrow, few blocks."""
 
 import math
 from collections.abc import Callable
@@ -179,3 +179,34 @@ def _merged(m: Maker, x: str, width: int) -> str:
     y = layer_norm(m, m.op("Concat", *corners, axis=-1), 4 * width, fused=True)
     with m.scope("reduction"):
         return linear(m, y, 4 * width, 2 * width, bias=False)
+
+
+# ---- MLP-Mixer (arXiv 2105.01601)
+
+
+def mixer() -> onnx.ModelProto:
+    """Three blocks of two MLPs: one over tokens, between Transposes, so that its width is their number; one over
+    channels."""
+    m = Maker("mixer")
+    width, tokens = 96, 64
+    with m.scope("stem"):
+        x = conv(m, m.input("input", BATCH, 3, 32, 32), 3, width, 4, stride=4, pad=0, gain=1)
+        x = m.op("Transpose", m.reshape(x, 0, width, -1), perm=[0, 2, 1])
+    for index in range(3):
+        with m.scope("blocks", index, "tokens"):
+            y = m.op("Transpose", layer_norm(m, x, width, fused=True), perm=[0, 2, 1])
+            y = m.op("Transpose", _mlp(m, y, tokens, 48), perm=[0, 2, 1])
+            x = m.op("Add", x, y)
+        with m.scope("blocks", index, "channels"):
+            x = m.op("Add", x, _mlp(m, layer_norm(m, x, width, fused=True), width, 192))
+    pooled = m.op("ReduceMean", layer_norm(m, x, width, fused=True), axes=[1], keepdims=0)
+    with m.scope("head"):
+        m.output(gemm(m, pooled, width, _CLASSES, gain=3), "logits", BATCH, _CLASSES)
+    return m.model()
+
+
+def _mlp(m: Maker, x: str, width: int, hidden: int) -> str:
+    with m.scope("fc1"):
+        y = gelu(m, linear(m, x, width, hidden))
+    with m.scope("fc2"):
+        return linear(m, y, hidden, width, gain=_BRANCH * SWISH)
