@@ -131,7 +131,7 @@ def choose(
         return Chosen({}, cost.whole, True)
     choices = [allocation.Group(found, error) for found, error in zip(levels, errors, strict=True)]
     layers = [allocation.Layer(value, a, b) for (a, b), value in cost.terms.items()]
-    found = allocation.allocate_channels(choices, layers, cost.whole * (1 - ratio))
+    found = allocation.allocate_channels(choices, layers, cost.whole * (1 - ratio), gap=0.01)
     gone = {
         group: order.removed[: group.size - kept]
         for group, order, kept in zip(groups, orders, found.kept, strict=True)
