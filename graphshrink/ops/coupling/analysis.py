@@ -26,6 +26,7 @@ from graphshrink.ir.types import Array
 from graphshrink.ir.weight import overridable
 from graphshrink.ops.coupling.base import Links, Numbering, Shape, Site
 from graphshrink.ops.coupling.choosing import Chooser
+from graphshrink.ops.coupling.shuffling import Shuffle, shuffles
 from graphshrink.ops.coupling.table import couple
 
 CONTRACTIONS: Final = ("Conv", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "RNN")
@@ -71,12 +72,14 @@ class Couplings:
         graph: the scope.
         numbering: of the indices of its values.
         sites: its operators.
+        shuffles: operators among them that are looked at as one.
         groups: those that lie along the axes of weights.
     """
 
     graph: Graph
     numbering: Numbering
     sites: Mapping[int, Site]
+    shuffles: tuple[Shuffle, ...]
     groups: tuple[Group, ...]
 
 
@@ -100,14 +103,19 @@ def analyse(
     numbering = Numbering(shapes)
     sites = {number: _site(graph, number, numbering, known) for number in graph.order}
     links = Links()
-    for site in sites.values():
-        couple(site, links)
     for name, reason in _untouchable(graph, frozen or {}, hold_inputs):
         for axis in range(len(shapes.get(name, ()))):
             links.hold(numbering.of(name, axis), reason)
+    shuffled = tuple(shuffles(graph, sites))
+    for shuffle in shuffled:
+        shuffle.couple(links)
+    within = {number for shuffle in shuffled for number in shuffle.numbers}
+    for number, site in sites.items():
+        if number not in within:
+            couple(site, links)
     wanted = np.array(sorted(_weight_blocks(graph, sites, numbering)), np.int64)
     groups = _groups(numbering, links, wanted)
-    return Couplings(graph, numbering, sites, tuple(groups))
+    return Couplings(graph, numbering, sites, shuffled, tuple(groups))
 
 
 def _site(graph: Graph, number: int, numbering: Numbering, known: Mapping[str, Array]) -> Site:

@@ -9,13 +9,14 @@ import numpy as np
 from graphshrink.errors import InternalError
 from graphshrink.ir import edit
 from graphshrink.ir.graph import Graph
-from graphshrink.ir.naming import all_names
+from graphshrink.ir.naming import all_names, named_elsewhere
 from graphshrink.ir.operator import Attribute, AttributeType, Operator, attributes_of
 from graphshrink.ir.tensor import FilledData, Tensor, tensor_of
 from graphshrink.ir.types import Array, TensorType, ValueInfo
 from graphshrink.ops.coupling import moving
 from graphshrink.ops.coupling.analysis import Couplings, Group
 from graphshrink.ops.coupling.base import Site
+from graphshrink.ops.coupling.shuffling import Shuffle
 from graphshrink.ops.coupling.sizes import Origin, origin_of
 
 Gone: TypeAlias = Mapping[Group, Array]
@@ -63,12 +64,17 @@ def remove(couplings: Couplings, gone: Gone, graph: Graph | None = None) -> Cut:
     cut = cut_of(couplings, gone)
     surgery = _Surgery(couplings.graph if graph is None else graph, couplings, cut)
     touched = {value for value, _ in cut.kept}
+    within = {number for shuffle in couplings.shuffles for number in shuffle.numbers}
     for site in couplings.sites.values():
         names = {*site.operator.inputs, *site.operator.outputs}
-        rewrite = _REWRITES.get(site.operator.op_type)
+        rewrite = _REWRITES.get(site.operator.op_type) if site.number not in within else None
         if rewrite is not None and site.operator.is_a(site.operator.op_type) and not touched.isdisjoint(names):
             rewrite(site, surgery)
+    for shuffle in couplings.shuffles:
+        if shuffle.made in touched:
+            _shuffle(shuffle, surgery)
     surgery.cut_constants()
+    surgery.clean()
     surgery.declare()
     return cut
 
@@ -196,6 +202,20 @@ class _Surgery:
             if tensor is not None:
                 edit.set_constant(self.graph, name, taken(tensor, self.cut.axes(name)))
 
+    def clean(self) -> None:
+        """Take out what nothing uses any more, if something did before."""
+        used = {name for site in self.couplings.sites.values() for name in site.operator.inputs}
+        outputs = {info.name for info in self.graph.outputs}
+        for number in reversed(self.graph.order):
+            made = [name for name in self.graph.operator(number).outputs if name]
+            wanted = any(name in outputs or self.graph.uses(name) or name not in used for name in made)
+            if made and not wanted and not any(True for _ in self.graph.operator(number).subgraphs()):
+                edit.remove_operators(self.graph, [number])
+        given = {info.name for info in self.graph.inputs} | outputs | named_elsewhere(self.graph.root).keys()
+        for value in list(self.graph.initializers()):
+            if value.name in used and not self.graph.uses(value.name) and value.name not in given:
+                edit.remove_initializer(self.graph, value.name)
+
     def declare(self) -> None:
         """Let declarations say what is so."""
 
@@ -208,7 +228,8 @@ class _Surgery:
                 shape[axis] = replace(shape[axis], size=len(kept)) if isinstance(shape[axis].size, int) else shape[axis]
             return replace(info, type=replace(declared, shape=tuple(shape)))
 
-        edit.set_value_info(self.graph, map(changed, self.graph.value_info.values()))
+        there = [info for info in self.graph.value_info.values() if info.name in self.graph]
+        edit.set_value_info(self.graph, map(changed, there))
         edit.set_inputs(self.graph, map(changed, self.graph.inputs))
 
 
@@ -359,6 +380,18 @@ def _group(site: Site, surgery: _Surgery) -> None:
     if kept is not None:
         size = site.input_shape(0)[1] // site.operator.integer("num_groups", 1)
         surgery.set_attributes(site, num_groups=len(kept) // size)
+
+
+def _shuffle(shuffle: Shuffle, surgery: _Surgery) -> None:
+    """The channels that are left, in their new order, whatever their number."""
+    size = len(shuffle.order)
+    left = surgery.cut.kept.get((shuffle.made, shuffle.axis), np.arange(size))
+    kept = surgery.cut.kept.get((shuffle.source, shuffle.axis), np.arange(size))
+    indices = surgery.constant(moving.positions(kept, size)[shuffle.order[left]], f"{shuffle.made}_order")
+    gather = Operator("Gather", (shuffle.source, indices), (shuffle.made,), attributes_of(axis=shuffle.axis))
+    first, second, last = shuffle.numbers
+    edit.replace_operator(surgery.graph, last, gather)
+    edit.remove_operators(surgery.graph, [first, second])
 
 
 def _neighbours(site: Site, surgery: _Surgery) -> None:
