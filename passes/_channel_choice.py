@@ -112,23 +112,21 @@ class Judge:
 
 
 def choose(
-    groups: Sequence[Group], orders: Sequence[Order], costs: Sequence[Cost], ratio: float, multiple: int
+    groups: Sequence[Group], orders: Sequence[Order], costs: Sequence[Cost], budgets: Sequence[float], multiple: int
 ) -> Chosen:
-    """The channels to remove, so that a share of each cost goes at the least predicted error.
+    """The channels to remove, so that each cost is within its budget at the least predicted error.
 
     Args:
         groups: that may lose channels.
         orders: of their channels.
         costs: what is to be made less; one, or two.
-        ratio: the share of them that is to go, 0 to 1.
+        budgets: how much each may be.
         multiple: numbers of channels that are left are to divide by it, 0 for what suits each group.
     """
-    if ratio == 0 or not groups:
-        return Chosen({}, ratio == 0)
     levels = [_levels(group.size, multiple) for group in groups]
     errors = [_errors(order, found, group.size) for group, order, found in zip(groups, orders, levels, strict=True)]
     choices = [allocation.Group(found, error) for found, error in zip(levels, errors, strict=True)]
-    chosen, feasible = _allocated(choices, costs, ratio)
+    chosen, feasible = _allocated(choices, list(zip(costs, budgets, strict=True)))
     kept = [int(choice.levels[at]) for choice, at in zip(choices, chosen, strict=True)]
     gone = {
         group: order.removed[: group.size - left]
@@ -138,25 +136,29 @@ def choose(
     return Chosen(gone, feasible)
 
 
-def _allocated(groups: Sequence[allocation.Group], costs: Sequence[Cost], ratio: float) -> tuple[Array, bool]:
+def _allocated(groups: Sequence[allocation.Group], costs: Sequence[tuple[Cost, float]]) -> tuple[Array, bool]:
     """Which level of each group, and whether that is low enough.
 
     Of several costs one is met after the other, in either order: from the levels that the one before left downwards.
     """
-    found = [_in_turn(groups, order, ratio) for order in (costs, costs[::-1])[: len(costs)]]
-    errors = [sum(group.cost[at] for group, at in zip(groups, chosen, strict=True)) for chosen, _ in found]
-    return found[int(np.argmin([error if met else np.inf for error, (_, met) in zip(errors, found, strict=True)]))]
+    found = [_in_turn(groups, order) for order in (costs, costs[::-1])[: len(costs)]]
+
+    def error(answer: tuple[Array, bool]) -> tuple[bool, float]:
+        chosen, met = answer
+        return not met, sum(float(group.cost[at]) for group, at in zip(groups, chosen, strict=True))
+
+    return min(found, key=error)
 
 
-def _in_turn(groups: Sequence[allocation.Group], costs: Sequence[Cost], ratio: float) -> tuple[Array, bool]:
+def _in_turn(groups: Sequence[allocation.Group], costs: Sequence[tuple[Cost, float]]) -> tuple[Array, bool]:
     start, met = np.zeros(len(groups), np.intp), True
-    for cost in costs:
+    for cost, budget in costs:
         whole = [int(group.levels[0]) for group in groups]
         left = [allocation.Group(g.levels[at:], g.cost[at:]) for g, at in zip(groups, start, strict=True)]
         # Shares are of what a group is left with.
         shares = [int(g.levels[0]) / size for g, size in zip(left, whole, strict=True)]
         layers = [allocation.Layer(v * _share(a, shares) * _share(b, shares), a, b) for (a, b), v in cost.terms.items()]
-        answer = allocation.allocate_channels(left, layers, cost.whole * (1 - ratio), gap=_GAP)
+        answer = allocation.allocate_channels(left, layers, budget, gap=_GAP)
         start = start + np.array(answer.chosen, np.intp)
         met = met and answer.feasible
     return start, met

@@ -76,7 +76,8 @@ class _Shares:
                 yield (a, b), part * other
 
     def _parts(self, place: Place) -> dict[int | None, float]:
-        parts: dict[int | None, float] = {**self._of[place]}
+        parts: dict[int | None, float] = {}
+        parts.update(self._of[place].items())
         rest = 1.0 - sum(parts.values())
         return {**parts, None: rest} if rest > 0 else parts
 

@@ -98,6 +98,14 @@ class Calibration:
         """
         return observe(graph, self.samples[0], self._runtime)
 
+    def first(self, graph: Graph, values: Iterable[str]) -> Mapping[str, Array]:
+        """Values of the main graph on the first sample.
+
+        Raises:
+            CalibrationError, JudgeError: as for `batches`.
+        """
+        return next(iter(Taps(graph, values, self._runtime, [self.samples[0]]).batches()))
+
     def outputs(self, graph: Graph, count: int) -> list[Feeds]:
         """The outputs of a model on the first samples.
 
