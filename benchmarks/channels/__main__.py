@@ -1,0 +1,98 @@
+"""Does channel-removal get through every architecture, keep what models know, and make them faster?
+
+1. coverage: every model of the zoo, the onnx wheel, testmodels/ and the corpus, and torch's exports where torch is: half
+   of MACs and of parameters is to go (bars: every result valid; 95 % of the models lose 40 % of both; 90 % of the groups
+   of channels removable in each; none declined).
+
+Run it with OPENBLAS_NUM_THREADS=1. Results are written after each row, so that a run that is broken off keeps what it
+has. With `--parts` or `--models` what the file says of the others stays. Tables go to results/channels.md.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from subprocess import run
+from typing import Any, Final, TypeAlias
+
+from benchmarks.channels import coverage
+from benchmarks.channels.models import MODELS
+from benchmarks.channels.rows import merged
+from benchmarks.measuring import ROOT, Request, request
+
+Rows: TypeAlias = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One question.
+
+    Attributes:
+        title: of its table.
+        rows: measures; gives the rows so far, again and again.
+        shown: the table.
+        verdict: how it stands with the bars.
+    """
+
+    title: str
+    rows: Callable[[Request], Iterator[Rows]]
+    shown: Callable[[Rows], str]
+    verdict: Callable[[Request, Rows], str]
+
+
+_PARTS: Final[Mapping[str, Part]] = {
+    "coverage": Part("Coverage", coverage.coverage, coverage.shown, coverage.verdict),
+}
+
+
+def main() -> None:
+    """Run, print and store."""
+    asked = request("channels", __doc__, {"parts": _PARTS, "models": MODELS})
+    found = _before(asked)
+    runs: dict[str, Any] = found.setdefault("runs", {})
+    for name in asked.only["parts"] or tuple(_PARTS):
+        known = found.get(name, []) if asked.only["models"] else []
+        for rows in _PARTS[name].rows(asked):
+            found[name] = merged(known, rows, list(MODELS))
+            runs[name] = _run()
+            asked.save(found)
+            _write(asked, found)
+    print(_text(asked, {name: found[name] for name in asked.only["parts"] or _PARTS if name in found}))
+
+
+def _before(asked: Request) -> dict[str, Any]:
+    """What the file of results says by now, of all parts."""
+    if asked.into is None or not any(asked.only.values()) or not asked.into.exists():
+        return {}
+    known: dict[str, Any] = json.loads(asked.into.read_text(encoding="utf-8"))
+    return {name: known[name] for name in (*_PARTS, "runs") if name in known}
+
+
+def _run() -> dict[str, Any]:
+    commit = run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit.stdout.strip() or None,
+        "openblas_threads": os.environ.get("OPENBLAS_NUM_THREADS"),
+    }
+
+
+def _write(asked: Request, found: Mapping[str, Any]) -> None:
+    if asked.into is not None:
+        asked.into.with_suffix(".md").write_text(_text(asked, found), encoding="utf-8")
+
+
+def _text(asked: Request, found: Mapping[str, Any]) -> str:
+    parts = [(part, found[name], found.get("runs", {}).get(name)) for name, part in _PARTS.items() if name in found]
+    return "\n\n".join(_section(asked, part, rows, when) for part, rows, when in parts) + "\n"
+
+
+def _section(asked: Request, part: Part, rows: Rows, when: Mapping[str, Any] | None) -> str:
+    measured = f"Measured {when['date'][:10]} at {when['commit']}.\n\n" if when is not None else ""
+    return f"## {part.title}\n\n{measured}{part.shown(rows)}\n\n{part.verdict(asked, rows)}"
+
+
+if __name__ == "__main__":
+    main()
