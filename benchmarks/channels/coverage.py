@@ -38,6 +38,7 @@ _BAR_MODELS: Final = 0.95
 _BAR_GROUPS: Final = 0.9
 _FEEDS: Final = 2
 _REAL_FEEDS: Final = 20
+_ROWS: Final = 2
 _SHOWN: Final = 2  # reasons in the table
 _SHORT: Final = ("vgg_like", "shufflenet_v2", "vit", "lstm", "qdq_cnn")
 _TIED: Final = re.compile("an (in|out)put of the model keeps its shape")
@@ -48,7 +49,7 @@ def removed(name: str) -> dict[str, Any]:
     """One row; run in a process of its own."""
     source = MODELS[name]
     graph = source.graph()
-    feeds = held(source.inputs(_FEEDS if source.random else _REAL_FEEDS), "the benchmark's")
+    feeds = held(source.inputs(_FEEDS if source.random else _REAL_FEEDS, _ROWS), "the benchmark's")
     original = graph.copy()
     with Runtime() as runtime:
         calibration = Calibration(feeds, runtime, random=source.random)

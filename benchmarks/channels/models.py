@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from typing import Final, TypeAlias
 
 import onnx
@@ -15,8 +15,8 @@ from graphshrink.ir.graph import Graph
 from graphshrink.ir.types import Feeds
 from graphshrink.onnx_io.load import load
 
-Inputs: TypeAlias = Callable[[int], Sequence[Feeds]]
-"""Gives so many at most."""
+Inputs: TypeAlias = Callable[[int, int], Sequence[Feeds]]
+"""Gives so many at most, of so many rows each where that is open and nothing else says how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,10 @@ class Source:
         return self.kind != "real"
 
 
-def _made(kind: str, batch: int, name: str, build: Callable[[], onnx.ModelProto]) -> Source:
+def _made(kind: str, name: str, build: Callable[[], onnx.ModelProto]) -> Source:
     model = cache(build)
 
-    def inputs(count: int) -> Sequence[Feeds]:
+    def inputs(count: int, batch: int) -> Sequence[Feeds]:
         return [feeds(model(), seed, batch) for seed in range(count)]
 
     return Source(name, kind, lambda: load(model()), inputs)
@@ -51,14 +51,14 @@ def _made(kind: str, batch: int, name: str, build: Callable[[], onnx.ModelProto]
 
 def _real(name: str) -> Source:
     source = SOURCES[name]
-    return Source(f"testmodels.{name}" if name in ZOO else name, "real", lambda: load(source.model()), source.fit)
+    return Source(f"testmodels.{name}" if name in ZOO else name, "real", lambda: load(source.model()), lambda count, _: source.fit(count))
 
 
 def _all() -> Mapping[str, Source]:
     made = (
-        *(partial(_made, "zoo", 2)(*item) for item in ZOO.items()),
-        *(partial(_made, "wheel", 1)(*item) for item in WHEEL.items()),
-        *(partial(_made, "torch", 2)(f"torch.{name}", build) for name, build in available().items()),
+        *(_made("zoo", *item) for item in ZOO.items()),
+        *(_made("wheel", *item) for item in WHEEL.items()),
+        *(_made("torch", f"torch.{name}", build) for name, build in available().items()),
         *(_real(name) for name in SOURCES),
     )
     return {source.name: source for source in made}
