@@ -24,6 +24,7 @@ from graphshrink.solvers.channel_order import CRITERIA, ChannelGroup, Consumer, 
 
 _LEVELS: Final = 32  # numbers of channels that a group may be left with
 _LEAST: Final = 16  # one channel in so many stays, at least
+_GAP: Final = 0.01  # of the predicted error, by which a better allocation may be missed
 
 
 class Chosen(NamedTuple):
@@ -31,12 +32,10 @@ class Chosen(NamedTuple):
 
     Attributes:
         gone: channels, by group.
-        resource: what is left of the cost, predicted.
-        feasible: whether that is as little as was asked for.
+        feasible: whether as much goes as was asked for.
     """
 
     gone: dict[Group, Array]
-    resource: float
     feasible: bool
 
 
@@ -113,31 +112,58 @@ class Judge:
 
 
 def choose(
-    groups: Sequence[Group], orders: Sequence[Order], cost: Cost, ratio: float, multiple: int, free: float = 0.0
+    groups: Sequence[Group], orders: Sequence[Order], costs: Sequence[Cost], ratio: float, multiple: int
 ) -> Chosen:
-    """The channels to remove, so that a share of the cost goes at the least predicted error.
+    """The channels to remove, so that a share of each cost goes at the least predicted error.
 
     Args:
         groups: that may lose channels.
         orders: of their channels.
-        cost: what is to be made less.
-        ratio: the share of it that is to go, 0 to 1.
+        costs: what is to be made less; one, or two.
+        ratio: the share of them that is to go, 0 to 1.
         multiple: numbers of channels that are left are to divide by it, 0 for what suits each group.
-        free: relative squared error up to which channels go anyhow.
     """
+    if ratio == 0 or not groups:
+        return Chosen({}, ratio == 0)
     levels = [_levels(group.size, multiple) for group in groups]
     errors = [_errors(order, found, group.size) for group, order, found in zip(groups, orders, levels, strict=True)]
-    if ratio == 0:
-        return Chosen({}, cost.whole, True)
     choices = [allocation.Group(found, error) for found, error in zip(levels, errors, strict=True)]
-    layers = [allocation.Layer(value, a, b) for (a, b), value in cost.terms.items()]
-    found = allocation.allocate_channels(choices, layers, cost.whole * (1 - ratio), gap=0.01)
+    chosen, feasible = _allocated(choices, costs, ratio)
+    kept = [int(choice.levels[at]) for choice, at in zip(choices, chosen, strict=True)]
     gone = {
-        group: order.removed[: group.size - kept]
-        for group, order, kept in zip(groups, orders, found.kept, strict=True)
-        if kept < group.size
+        group: order.removed[: group.size - left]
+        for group, order, left in zip(groups, orders, kept, strict=True)
+        if left < group.size
     }
-    return Chosen(gone, found.resource, found.feasible)
+    return Chosen(gone, feasible)
+
+
+def _allocated(groups: Sequence[allocation.Group], costs: Sequence[Cost], ratio: float) -> tuple[Array, bool]:
+    """Which level of each group, and whether that is low enough.
+
+    Of several costs one is met after the other, in either order: from the levels that the one before left downwards.
+    """
+    found = [_in_turn(groups, order, ratio) for order in (costs, costs[::-1])[: len(costs)]]
+    errors = [sum(group.cost[at] for group, at in zip(groups, chosen, strict=True)) for chosen, _ in found]
+    return found[int(np.argmin([error if met else np.inf for error, (_, met) in zip(errors, found, strict=True)]))]
+
+
+def _in_turn(groups: Sequence[allocation.Group], costs: Sequence[Cost], ratio: float) -> tuple[Array, bool]:
+    start, met = np.zeros(len(groups), np.intp), True
+    for cost in costs:
+        whole = [int(group.levels[0]) for group in groups]
+        left = [allocation.Group(g.levels[at:], g.cost[at:]) for g, at in zip(groups, start, strict=True)]
+        # Shares are of what a group is left with.
+        shares = [int(g.levels[0]) / size for g, size in zip(left, whole, strict=True)]
+        layers = [allocation.Layer(v * _share(a, shares) * _share(b, shares), a, b) for (a, b), v in cost.terms.items()]
+        answer = allocation.allocate_channels(left, layers, cost.whole * (1 - ratio), gap=_GAP)
+        start = start + np.array(answer.chosen, np.intp)
+        met = met and answer.feasible
+    return start, met
+
+
+def _share(group: int | None, shares: Sequence[float]) -> float:
+    return 1.0 if group is None else shares[group]
 
 
 def _levels(size: int, multiple: int) -> Array:

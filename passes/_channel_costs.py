@@ -69,13 +69,14 @@ class _Shares:
     def split(self, places: Iterable[Place]) -> Iterator[tuple[Pair, float]]:
         """The product of the sizes of some axes, each divided by its whole size, as a sum over pairs of groups."""
         moving = [self._parts(place) for place in places if place in self._of][:_FACTORS]
-        first, second = (*moving, {None: 1.0}, {None: 1.0})[:2]
+        nothing: dict[int | None, float] = {None: 1.0}
+        first, second = [*moving, nothing, nothing][:_FACTORS]
         for a, part in first.items():
             for b, other in second.items():
                 yield (a, b), part * other
 
     def _parts(self, place: Place) -> dict[int | None, float]:
-        parts: dict[int | None, float] = dict(self._of[place])
+        parts: dict[int | None, float] = {**self._of[place]}
         rest = 1.0 - sum(parts.values())
         return {**parts, None: rest} if rest > 0 else parts
 

@@ -1,7 +1,8 @@
 """The layers that make and take the channels of a group."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -73,12 +74,15 @@ def _makes(name: str, axis: int, couplings: Couplings) -> bool:
         if not site.operator.is_a(*CONTRACTIONS):
             return True  # behind something that moves it, or looked up
         contracted = _CONTRACTED.get(site.operator.op_type)
-        if contracted is None or contracted(site.operator.integer("transB", 0), len(site.input_shape(use.input))) != axis:
+        if (
+            contracted is None
+            or contracted(site.operator.integer("transB", 0), len(site.input_shape(use.input))) != axis
+        ):
             return True
     return False
 
 
-_CONTRACTED = {
+_CONTRACTED: Final[Mapping[str, Callable[[int, int], int]]] = {
     "Conv": lambda turned, rank: 1,
     "ConvTranspose": lambda turned, rank: 0,
     "GRU": lambda turned, rank: 2,

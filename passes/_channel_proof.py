@@ -1,5 +1,6 @@
 """The proof that channels were removed and nothing else was done: the same outputs as with zeros in their place."""
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from graphshrink.calibration.engine import Calibration
 from graphshrink.calibration.observing import Observed
 from graphshrink.errors import JudgeError
-from graphshrink.ir.graph import Graph
+from graphshrink.ir.tensor import ELEM_TYPES, FLOATING
 from graphshrink.ir.types import Array, Feeds
 from graphshrink.ops.coupling.analysis import Couplings, Group
 from graphshrink.ops.coupling.cutting import Gone, cut_of, remove
@@ -20,37 +21,49 @@ _HALF: Final = 3e-2  # the same, where values are float16 or bfloat16
 _SAMPLES: Final = 2
 
 
-def difference(couplings: Couplings, gone: Gone, observed: Observed, calibration: Calibration) -> float:
-    """How far a graph without channels is from the graph with zeros in their place, relative; infinite if it fails.
+@dataclass(slots=True)
+class Proof:
+    """Removals from a graph, each of which is run beside the graph with zeros instead.
 
-    The graph that was analysed stays as it is.
+    Attributes:
+        couplings: of the graph, which stays as it is.
+        observed: what one run showed of it.
+        calibration: gives samples.
+        difference: the last one that was found, relative, of the worst output; infinite where a model did not run.
     """
-    wide = masked(couplings, cut_of(couplings, gone), observed.dtypes)
-    narrow = couplings.graph.copy()
-    remove(couplings, gone, narrow)
-    try:
-        expected = calibration.outputs(wide, _SAMPLES)
-        found = calibration.outputs(narrow, _SAMPLES)
-    except JudgeError:
-        return float("inf")
-    return max((_far(a, b) for a, b in zip(expected, found, strict=True)), default=0.0)
 
+    couplings: Couplings
+    observed: Observed
+    calibration: Calibration
+    difference: float = 0.0
 
-def tolerance(graph: Graph, observed: Observed) -> float:
-    """The largest difference that rounding explains, by the types of the graph's values."""
-    halves = any(observed.dtypes[name].itemsize == 2 for name in observed.dtypes if observed.dtypes[name].kind in "fV")
-    return _HALF if halves else TOLERANCE
+    def proven(self, gone: Gone) -> tuple[dict[Group, Array], list[Group]]:
+        """What of it can be removed; and the groups for which that is not so."""
+        left, broken = dict(gone), list[Group]()
+        while left and not self._holds(left):
+            bad = [group for group, channels in left.items() if not self._holds({group: channels})] or list(left)
+            broken += bad
+            left = {group: channels for group, channels in left.items() if group not in bad}
+        return left, broken
 
+    def _holds(self, gone: Gone) -> bool:
+        wide = masked(self.couplings, cut_of(self.couplings, gone), self.observed.dtypes)
+        narrow = self.couplings.graph.copy()
+        remove(self.couplings, gone, narrow)
+        try:
+            expected = self.calibration.outputs(wide, _SAMPLES)
+            found = self.calibration.outputs(narrow, _SAMPLES)
+        except JudgeError:
+            self.difference = float("inf")
+            return False
+        self.difference = max((_far(a, b) for a, b in zip(expected, found, strict=True)), default=0.0)
+        return self.difference <= self._tolerance
 
-def unproven(
-    couplings: Couplings, gone: Gone, observed: Observed, calibration: Calibration, within: float
-) -> list[Group]:
-    """The groups whose channels cannot be removed as they should: none if all of them together can."""
-    if difference(couplings, gone, observed, calibration) <= within:
-        return []
-    alone = [{group: channels} for group, channels in gone.items()]
-    bad = [group for one in alone for group in one if not difference(couplings, one, observed, calibration) <= within]
-    return bad or list(gone)
+    @property
+    def _tolerance(self) -> float:
+        """The largest difference that rounding explains, by the types of the graph's values."""
+        kinds = [dtype for dtype in self.observed.dtypes.values() if ELEM_TYPES.get(dtype) in FLOATING]
+        return _HALF if any(dtype.itemsize == 2 for dtype in kinds) else TOLERANCE
 
 
 def _far(expected: Feeds, found: Feeds) -> float:
@@ -61,7 +74,7 @@ def _apart(a: Array, b: Array) -> float:
     if a.shape != b.shape:
         return float("inf")
     if a.dtype.kind in "biuOSU":
-        return 0.0 if np.array_equal(a, b) else float(np.mean(a != b))
+        return float(np.count_nonzero(a != b)) / max(1, a.size)
     wide, narrow = a.astype(np.float64), b.astype(np.float64)
     there = np.isfinite(wide)
     if not np.array_equal(there, np.isfinite(narrow)):

@@ -27,7 +27,8 @@ def report(
 
     Args:
         result: where to.
-        before, after: the graph.
+        before: the graph as it was.
+        after: the graph as it is.
         couplings: of it.
         gone: what was removed.
         broken: groups whose removal could not be proven.

@@ -141,7 +141,9 @@ def _targets(made: LayerMoments, then: Rows, before: Before | None) -> Array:
     weights = made.weights
     if before is not None:
         old = before.plan
-        scale = np.broadcast_to(old.affine.form.channels(old.following.scale), (len(then.inputs), old.affine.form.width))
+        scale = np.broadcast_to(
+            old.affine.form.channels(old.following.scale), (len(then.inputs), old.affine.form.width)
+        )
         weights = old.affine.matrix(old.weight.array.astype(np.float64)) * scale[:, None, :]
     targets: Array = then.inputs.astype(np.float64) @ weights
     if then.skips is not None:

@@ -1,7 +1,7 @@
-"""channel-removal: channels, neurons, heads and recurrent units go, whatever couples them; the rest makes up for them."""
+"""channel-removal: channels, neurons, heads, recurrent units go, whatever couples them; the rest makes up for them."""
 
-import time
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar, Final, Self
 
 from graphshrink.calibration.engine import Calibration
@@ -12,20 +12,24 @@ from graphshrink.ir.weight import weights
 from graphshrink.ops import why_not_a_weight
 from graphshrink.ops.coupling.analysis import Couplings, Group, analyse
 from graphshrink.ops.coupling.cutting import Cut, Gone, remove
+from graphshrink.ops.lookup import Lookup
 from graphshrink.passes._channel_choice import Chosen, Judge, Problems, choose
 from graphshrink.passes._channel_costs import Cost, cost_of
-from graphshrink.passes._channel_proof import tolerance, unproven
+from graphshrink.passes._channel_proof import Proof
 from graphshrink.passes._channel_repair import repaired
 from graphshrink.passes._channel_report import report
 from graphshrink.passes._layer_plan import Plan
 from graphshrink.passes._layer_states import named_states
 from graphshrink.passes._layerwise import attempted, cannot_be_fitted, planned, replaced
 from graphshrink.passing.base import Context, Layer, Pass, PassResult, Skipped
+from graphshrink.solvers.channel_order import Order
 
 _CRITERIA: Final = ("auto", "energy", "greedy", "group-lasso", "l1", "l2", "lasso", "obs")
-_COSTS: Final = ("macs", "params", "bytes")
+_COSTS: Final = ("macs", "params", "bytes", "macs+params")
 _GENTLER: Final = 0.75
 _LEAST: Final = 0.02
+_ROUNDING: Final = 1e-9
+_NAMED: Final = 3  # groups that are named where the ratio cannot be reached
 _OLDEST: Final = 9  # opset, from which there is a Where
 _NOT_RUN: Final = "nothing is run, so that shapes are not known (--no-verify)"
 
@@ -50,7 +54,7 @@ class ChannelRemoval(Pass):
 
     Attributes:
         ratio: the share of what the model costs that is to go, 0 to 1.
-        of: what it costs: "macs", "params", or "bytes" of weights.
+        of: what it costs: "macs", "params", "bytes" of weights, or "macs+params" for the ratio of both.
         criterion: what channels are chosen by: "l1" or "l2" norms of weights, "energy" of what they add, "greedy"
             (ThiNet), "lasso", "group-lasso", "obs", or "auto" for obs.
         repair: whether the weights that are left are fitted once more.
@@ -122,10 +126,9 @@ class _Run:
     context: Context
     calibration: Calibration
     result: PassResult
-    layers: list[Layer[ChannelRemoval]]
+    layers: Sequence[Layer[ChannelRemoval]]
     couplings: Couplings
     observed: Observed
-    started: float = field(default_factory=time.perf_counter)
 
     @property
     def graph(self) -> Graph:
@@ -135,35 +138,37 @@ class _Run:
     def run(self) -> PassResult:
         """Choose, remove, prove, repair."""
         groups = [group for group in self.couplings.groups if group.reason is None and group.size > 1]
-        cost = cost_of(self.couplings, groups, self.settings.of)
-        chosen = self._chosen(groups, cost)
-        within = tolerance(self.graph, self.observed)
-        broken = unproven(self.couplings, chosen.gone, self.observed, self.calibration, within) if chosen.gone else []
-        gone = {group: channels for group, channels in chosen.gone.items() if group not in broken}
+        costs = [cost_of(self.couplings, groups, of) for of in self.settings.of.split("+")]
+        chosen = self._chosen(groups, costs)
+        proof = Proof(self.couplings, self.observed, self.calibration)
+        gone, broken = proof.proven(chosen.gone)
+        if gone:
+            self.result.graph.append(f"proof: outputs differ by {proof.difference:.1e} from those with zeros instead")
         before = self.graph.copy()
         cut = remove(self.couplings, gone) if gone else Cut({})
         residuals = self._repair(before, cut) if gone and self.settings.repair and not self.calibration.random else {}
         shares = [1 - len(gone.get(group, ())) / group.size for group in groups]
         report(self.result, before, self.graph, self.couplings, gone, broken, residuals)
-        self._say(cost, shares, chosen, gone)
+        self._say(costs, shares, chosen, gone)
         return self.result
 
-    def _say(self, cost: Cost, shares: list[float], chosen: Chosen, gone: Gone) -> None:
-        left = cost.of(shares) / cost.whole if cost.whole else 1.0
-        ratio, of = self.settings.ratio, self.settings.of
+    def _say(self, costs: list[Cost], shares: list[float], chosen: Chosen, gone: Gone) -> None:
+        ratio, names = self.settings.ratio, self.settings.of.split("+")
+        went = [1 - cost.of(shares) / cost.whole if cost.whole else 0.0 for cost in costs]
+        said = " and ".join(f"{part:.1%} of {of}" for part, of in zip(went, names, strict=True))
         if gone:
-            self.result.graph.append(f"{1 - left:.1%} of {of} removed, {ratio:.1%} asked for")
-        if chosen.feasible and left <= 1 - ratio + 1e-9 or ratio == 0:
+            self.result.graph.append(f"{said} removed, {ratio:.1%} asked for")
+        if ratio == 0 or (chosen.feasible and min(went) >= ratio - _ROUNDING):
             return
-        held = sorted((g for g in self.couplings.groups if g.reason is not None), key=lambda g: -g.size)[:3]
+        held = sorted((g for g in self.couplings.groups if g.reason is not None), key=lambda g: -g.size)[:_NAMED]
         why = "; ".join(f"{g.size} channels of '{g.title}': {g.reason}" for g in held)
-        self.result.missed.append(f"ratio={ratio} of {of} cannot be reached: {1 - left:.1%} went ({why})")
+        self.result.missed.append(f"ratio={ratio} of {self.settings.of} cannot be reached: {said} went ({why})")
 
-    def _chosen(self, groups: list[Group], cost: Cost) -> Chosen:
+    def _chosen(self, groups: list[Group], costs: list[Cost]) -> Chosen:
         """The channels that are to go."""
         if self.calibration.random:
             judge = Judge(self.couplings, {}, None, "l2" if self.settings.criterion != "l1" else "l1")
-            return self._choose(groups, cost, judge)
+            return self._choose(groups, costs, judge)
         with named_states(self.graph), Problems() as problems:
             plans = self._plans(self.graph)
             with self.calibration.sequential(self.graph.copy()) as sequential:
@@ -172,25 +177,26 @@ class _Run:
                     if self._fits(plan):
                         problems.add(plan, sequential, self.context.seed, self.settings.damping)
             criterion = "obs" if self.settings.criterion == "auto" else self.settings.criterion
-            return self._choose(groups, cost, Judge(self.couplings, plans, problems, criterion))
+            return self._choose(groups, costs, Judge(self.couplings, plans, problems, criterion))
 
-    def _choose(self, groups: list[Group], cost: Cost, judge: Judge) -> Chosen:
-        orders = []
+    def _choose(self, groups: list[Group], costs: list[Cost], judge: Judge) -> Chosen:
+        orders: list[Order] = []
         for place, group in enumerate(groups):
             self.context.progress("channel-removal: orders", place, len(groups))
             orders.append(judge.order(group))
-        return choose(groups, orders, cost, self.settings.ratio, self.settings.multiple)
+        return choose(groups, orders, costs, self.settings.ratio, self.settings.multiple)
 
     def _fits(self, plan: Plan) -> bool:
         """Whether the Gram matrix of a layer is not too large."""
         groups, inputs, _ = plan.affine.matrix(plan.weight.tensor.array).shape
-        return 8 * groups * (inputs + 1) ** 2 <= self.calibration.row_memory
+        return bool(8 * groups * (inputs + 1) ** 2 <= self.calibration.row_memory)
 
     def _plans(self, graph: Graph) -> dict[str, Plan]:
         """Layers of a graph that can be fitted, by name of their weight, in the order in which they run."""
         layers, aside = self.context.layers(graph, self.settings)
         fit = [layer for layer in layers if cannot_be_fitted(layer.weight) is None and layer.weight.graph is graph]
-        return {plan.weight.name: plan for plan, _ in planned(self.settings, graph, fit, self.context, aside)}
+        found = (plan for plan, _ in planned(self.settings, graph, fit, self.context, aside))
+        return {plan.weight.name: plan for plan in found if not isinstance(plan.affine.form, Lookup)}
 
     def _repair(self, before: Graph, cut: Cut) -> dict[str, str]:
         """Fit layer after layer; what is to be said of each, by name of its weight."""
@@ -209,4 +215,3 @@ class _Run:
                     replaced(plan, found.stored, found.bias)
                     said[plan.weight.name] = f"residual {found.before:.2%} -> {found.after:.2%}"
         return said
-

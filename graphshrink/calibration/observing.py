@@ -51,7 +51,9 @@ def observe(graph: Graph, feeds: Feeds, runtime: Runtime) -> Observed:
     model, sizes = _sized(graph, made)
     with written(model) as path, runtime.open(path) as session:
         dtypes = {spec.name: spec.dtype for spec in session.outputs}
-        tensors = {spec.name: sizes[spec.name] for spec in session.outputs if spec.name in sizes and spec.dtype != object}
+        tensors = {
+            spec.name: sizes[spec.name] for spec in session.outputs if spec.name in sizes and spec.dtype != object
+        }
         found = session.run(feeds, list(tensors.values())) if tensors else {}
         shapes = {name: tuple(map(int, found[size])) for name, size in tensors.items()}
         small = [name for name in static if name in shapes and int(np.prod(shapes[name], dtype=np.float64)) <= _SMALL]

@@ -82,9 +82,7 @@ def back_off(
     return None
 
 
-def _as_one(
-    step: Pass, context: Context, judge: Judge, attempt: Attempt
-) -> tuple[Graph, PassResult, Measured] | None:
+def _as_one(step: Pass, context: Context, judge: Judge, attempt: Attempt) -> tuple[Graph, PassResult, Measured] | None:
     """Milder settings for the pass as a whole, where what it does to one layer is nothing without the others."""
     milder = step.gentler()
     for done in range(_ROUNDS):

@@ -177,6 +177,20 @@ def test_dead_channels_go_first_and_cost_nothing() -> None:
         assert cost[2] > 0
 
 
+@pytest.mark.parametrize("criterion", sorted(CRITERIA))
+def test_fewer_samples_than_inputs_are_no_crash(criterion: str) -> None:
+    """Not damped, so that half of the inputs can go for nothing; and one channel is a copy of another."""
+    x, y, weights = samples(np.repeat(np.arange(20), 3)[None], 8, rows=30)
+    x[:, :, 3:6] = x[:, :, :3]
+    y = x @ weights
+    turned = x.swapaxes(1, 2)
+    layer = Consumer(turned @ x, turned @ y, weights, float(np.square(y).sum()), np.repeat(np.arange(20), 3))
+    removed, cost = channel_order(ChannelGroup(20, [layer], [weights.reshape(20, -1)]), criterion)
+    assert sorted(removed.tolist()) == list(range(20))
+    assert cost[6] < 1e-6
+    assert cost[-1] == pytest.approx(1, rel=1e-6)
+
+
 def test_norms_are_those_of_all_producers() -> None:
     first, second = np.array([[3.0, 0], [2, 2], [0, 1]]), np.array([[0.0], [0], [2.5]])
     group = ChannelGroup(3, [], [first, second])

@@ -97,13 +97,14 @@ class _Cluster:
         weight = np.bincount(np.searchsorted(every, np.concatenate(counted)), minlength=len(every)) if counted else None
         rows = np.repeat(np.arange(len(along)), [len(part) for part in along])
         columns = np.searchsorted(every, np.concatenate(along))
-        return _Cluster(
-            ways, held[every], np.zeros(len(every), np.int64) if weight is None else weight, rows, columns
-        )
+        return _Cluster(ways, held[every], np.zeros(len(every), np.int64) if weight is None else weight, rows, columns)
 
     def best(self) -> list[int]:
         """The way to take at each place."""
-        taken = [0] * len(self.ways)
+        # Places that share a value, such as the initial state of two layers, had better change together.
+        most = max(map(len, self.ways))
+        alike = [[min(way, len(ways) - 1) for ways in self.ways] for way in range(most)]
+        taken = max(alike, key=self._free)
         score = self._free(taken)
         for _ in range(_SWEEPS):
             before = score

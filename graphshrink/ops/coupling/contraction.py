@@ -11,7 +11,7 @@ _MIXES: Final = "mixes neighbours along this axis"
 
 
 def matmul(site: Site, links: Links) -> None:
-    """y (..., m, n) = a (..., m, k) @ b (..., k, n); a vector has k alone."""
+    """Joins of y (..., m, n) = a (..., m, k) @ b (..., k, n); a vector has k alone."""
     a, b = site.input_shape(0), site.input_shape(1)
     links.join(site.input(0, -1), site.input(1, -2 if len(b) > 1 else 0))
     last = len(site.output_shape(0))
@@ -29,7 +29,7 @@ def matmul(site: Site, links: Links) -> None:
 
 
 def gemm(site: Site, links: Links) -> None:
-    """y (m, n) = a (m, k) @ b (k, n) + c, where a and b may be turned around."""
+    """Joins of y (m, n) = a (m, k) @ b (k, n) + c, where a and b may be turned around."""
     a = (1, 0) if site.operator.integer("transA", 0) else (0, 1)
     b = (1, 0) if site.operator.integer("transB", 0) else (0, 1)
     links.join(site.input(0, a[1]), site.input(1, b[0]))

@@ -43,7 +43,9 @@ def cut_of(couplings: Couplings, gone: Gone) -> Cut:
     stays: dict[tuple[str, int], Array] = {}
     for group, numbers in gone.items():
         if group.reason is not None or len(np.unique(numbers)) >= group.size:
-            raise InternalError(f"channels of {group.title!r} cannot be removed: {group.reason or 'none would be left'}")
+            raise InternalError(
+                f"channels of {group.title!r} cannot be removed: {group.reason or 'none would be left'}"
+            )
         for key, block in group.blocks.items():
             size = couplings.numbering.shapes[key[0]][key[1]]
             stays[key] = stays.get(key, np.ones(size, np.bool_)) & ~np.isin(block.owner, numbers)
@@ -129,7 +131,9 @@ class _Surgery:
             if value is None:
                 attributes.pop(name, None)
             else:
-                attributes[name] = Attribute(name, AttributeType.INT if isinstance(value, int) else AttributeType.INTS, value)
+                attributes[name] = Attribute(
+                    name, AttributeType.INT if isinstance(value, int) else AttributeType.INTS, value
+                )
         edit.replace_operator(self.graph, site.number, replace(operator, attributes=attributes))
 
     def numbers(self, site: Site, attribute: str, index: int, values: Iterable[int]) -> None:
@@ -138,7 +142,9 @@ class _Surgery:
         if site.operator.integers(attribute) is not None:
             self.set_attributes(site, **{attribute: numbers})
         else:
-            self.set_input(site, index, self.constant(np.array(numbers, np.int64), f"{site.operator.outputs[0]}_{attribute}"))
+            self.set_input(
+                site, index, self.constant(np.array(numbers, np.int64), f"{site.operator.outputs[0]}_{attribute}")
+            )
 
     def sizes(self, site: Site, index: int, wanted: Mapping[int, int], free: tuple[int, ...] = ()) -> None:
         """Make elements of a vector of sizes, an input of an operator, what they have to be.
@@ -158,7 +164,11 @@ class _Surgery:
             if not np.array_equal(new, value.reshape(-1)):
                 self.set_input(site, index, self.constant(new, f"{site.operator.outputs[0]}_sizes"))
             return
-        wrong = {p: size for p, size in wanted.items() if not self._is_right(origin_of(self.couplings.graph, name, p), size, free)}
+        wrong = {
+            p: size
+            for p, size in wanted.items()
+            if not self._is_right(origin_of(self.couplings.graph, name, p), size, free)
+        }
         if wrong:
             self._override(site, index, wrong)
 

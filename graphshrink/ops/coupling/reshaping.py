@@ -8,6 +8,7 @@ indices while all others stay whole: here heads, or places within every head. Wh
 
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -49,10 +50,10 @@ def parts(before: Shape, after: Shape) -> Iterator[Part]:
 def _part(before: Shape, after: Shape, at: range, to: range) -> Part:
     sizes, made = [before[axis] for axis in at], [after[axis] for axis in to]
     marks = sorted({*_products(sizes), *_products(made)})
-    if any(larger % smaller for smaller, larger in zip(marks, marks[1:], strict=False)):
+    if any(larger % smaller for smaller, larger in pairwise(marks)):
         return Part(at, to, (), (), ())
     # Products from the last axis on are where the boundaries between factors lie.
-    factors = tuple(larger // smaller for smaller, larger in zip(marks, marks[1:], strict=False))[::-1]
+    factors = tuple(larger // smaller for smaller, larger in pairwise(marks))[::-1]
     return Part(at, to, factors, _spans(sizes, marks), _spans(made, marks))
 
 
@@ -64,7 +65,7 @@ def _products(sizes: list[int]) -> list[int]:
 def _spans(sizes: list[int], marks: list[int]) -> tuple[range, ...]:
     products, count = _products(sizes)[::-1], len(marks) - 1
     bounds = [count - marks.index(product) for product in products]
-    return tuple(range(a, b) for a, b in zip(bounds, bounds[1:], strict=False))
+    return tuple(range(a, b) for a, b in pairwise(bounds))
 
 
 def reshape(site: Site, links: Links) -> None:
@@ -88,12 +89,15 @@ def _way(site: Site, part: Part, factor: int) -> Links:
     links = Links()
     _hold_rest(site, links, part, factor)
     sides: list[tuple[Array, Array]] = []
-    for axes, spans, numbers_of in ((part.before, part.of_before, site.input), (part.after, part.of_after, site.output)):
+    for axes, spans, numbers_of in (
+        (part.before, part.of_before, site.input),
+        (part.after, part.of_after, site.output),
+    ):
         for axis, span in zip(axes, spans, strict=True):
             if factor in span:
                 numbers = numbers_of(0, axis)
                 sides.append((numbers, _coordinate(len(numbers), part.factors, span, factor)))
-    (_, places), = sides[:1]
+    ((_, places),) = sides[:1]
     first = np.unique(places, return_index=True)[1]
     anchor = sides[0][0][first]
     for numbers, coordinate in sides:
