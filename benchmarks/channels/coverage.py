@@ -32,7 +32,7 @@ from graphshrink.report.ledger import json_ready
 from testmodels.fetching import FetchError
 
 _RATIO: Final = 0.5
-_OF: Final = "macs"
+_OF: Final = "macs+params"
 _BAR_LOST: Final = 0.4
 _BAR_MODELS: Final = 0.95
 _BAR_GROUPS: Final = 0.9
@@ -42,7 +42,7 @@ _ROWS: Final = 2
 _SHOWN: Final = 2  # reasons in the table
 _SHORT: Final = ("vgg_like", "shufflenet_v2", "vit", "lstm", "qdq_cnn")
 _TIED: Final = re.compile("an (in|out)put of the model keeps its shape")
-_PROOF: Final = re.compile(r"^proof: largest difference (\S+)")
+_PROOF: Final = re.compile(r"^proof: outputs differ by (\S+) ")
 
 
 def removed(name: str) -> dict[str, Any]:
