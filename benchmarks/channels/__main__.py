@@ -1,10 +1,11 @@
 """Does channel-removal get through every architecture, keep what models know, and make them faster?
 
-1. coverage: every model of the zoo, the onnx wheel, testmodels/ and the corpus, and torch's exports where torch is: half
-   of MACs and of parameters is to go (bars: every result valid; 95 % of the models lose 40 % of both; 90 % of the groups
-   of channels removable in each; none declined).
-2. accuracy: the corpus at 10, 20, 30 and 50 % fewer MACs, without training, beside l1 norms without repair (bar: at most
-   1 point down at 30 % on the LeNets, ResNet-20 and digit_cnn). A picture goes to results/channels.svg.
+1. coverage: every model of the zoo, the onnx wheel, testmodels/ and the corpus, and torch's exports where torch is
+   installed: half of MACs and of parameters is to go (bars: every result valid; 95 % of the models lose 40 % of both;
+   90 % of the groups of channels removable in each; none declined).
+2. accuracy: the corpus at 10, 20, 30 and 50 % fewer MACs, without training, beside l1 norms without repair (bar: at
+   most 1 point down at 30 % on the LeNets, ResNet-20 and digit_cnn). A picture goes to results/channels.svg where
+   matplotlib is installed (the extra `peers`).
 3. latency: half of the MACs, in ONNX Runtime with one thread, turn by turn with the original and a copy of it (bar: 1.8
    times as fast, on ResNet-20, vgg_like and mlp20); these three with multiples of 1, 4, 8 and 16 channels as well.
 4. grouping: the channels of a graph of 10,000 operators (bar: found in 10 s).
@@ -15,14 +16,14 @@ has. With `--parts` or `--models` what the file says of the others stays. Tables
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from importlib.util import find_spec
 from subprocess import run
 from typing import Any, Final, TypeAlias
 
-from benchmarks.channels import accuracy, coverage, grouping, latency
+from benchmarks.channels import accuracy, coverage, grouping, latency, picture
 from benchmarks.channels.models import MODELS
 from benchmarks.channels.rows import merged
 from benchmarks.measuring import ROOT, Request, request
@@ -90,8 +91,11 @@ def _run() -> dict[str, Any]:
 
 
 def _write(asked: Request, found: Mapping[str, Any]) -> None:
-    if asked.into is not None:
-        asked.into.with_suffix(".md").write_text(_text(asked, found), encoding="utf-8")
+    if asked.into is None:
+        return
+    asked.into.with_suffix(".md").write_text(_text(asked, found), encoding="utf-8")
+    if picture.drawable(found.get("accuracy", [])) and find_spec("matplotlib") is not None:
+        picture.draw(found["accuracy"], asked.into.with_suffix(".svg"))
 
 
 def _text(asked: Request, found: Mapping[str, Any]) -> str:

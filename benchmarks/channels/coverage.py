@@ -1,4 +1,4 @@
-"""What channel-removal does to every architecture: validity, what goes, the proof's error, and what holds channels back.
+"""What channel-removal does to every architecture: valid or not, what goes, the proof's error, what blocks the rest.
 
 Half of MACs and of parameters is to go. Weights and inputs of most models are random, so that channels go by their norm
 and nothing is fitted; real models are fitted to a few inputs.
@@ -79,7 +79,7 @@ def costs(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]
 
 
 def counted(groups: Iterable[Group]) -> dict[str, Any]:
-    """How many groups of channels there are that the model's interface does not hold, and what blocks those that stay."""
+    """How many groups of channels there are that the interface does not hold, and what blocks those that stay."""
     free = [group for group in groups if group.reason is None or not _TIED.search(group.reason)]
     blocked: dict[str, int] = {}
     for reason in (group.reason for group in free if group.reason is not None):

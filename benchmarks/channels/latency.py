@@ -1,4 +1,4 @@
-"""How much faster models run with half of their MACs: ONNX Runtime, one thread, one input, turn by turn with the original.
+"""How much faster models run with half of their MACs: ONNX Runtime, one thread, one input, interleaved.
 
 A second session of the original runs between the two, which shows what noise does to a ratio. Some models are measured
 with channel counts that divide by 1, 4, 8 and 16 as well: what the runtime likes.

@@ -1,4 +1,4 @@
-"""Every model whose channels are removed: the zoo, the onnx wheel's, those of testmodels/ and of the corpus, torch's."""
+"""Every model whose channels are removed: the zoo, the onnx wheel's, those of testmodels/ and the corpus, torch's."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,7 +51,12 @@ def _made(kind: str, name: str, build: Callable[[], onnx.ModelProto]) -> Source:
 
 def _real(name: str) -> Source:
     source = SOURCES[name]
-    return Source(f"testmodels.{name}" if name in ZOO else name, "real", lambda: load(source.model()), lambda count, _: source.fit(count))
+    return Source(
+        f"testmodels.{name}" if name in ZOO else name,
+        "real",
+        lambda: load(source.model()),
+        lambda count, _: source.fit(count),
+    )
 
 
 def _all() -> Mapping[str, Source]:

@@ -57,13 +57,17 @@ def _draw_method(axes: Any, found: Sequence[tuple[float, float, float, float]], 
     axes.errorbar(macs, points, yerr=[down, up], color=colour, marker=mark, markersize=4, capsize=2, label=method)
 
 
+def _as_points(points: float, _: int) -> str:
+    return f"{points:+g}" if points else "0"
+
+
 def _describe(axes: Any, row: Mapping[str, Any]) -> None:
     ticker: Any = importlib.import_module("matplotlib.ticker")
     axes.set_yscale("symlog", linthresh=_LINEAR)
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, -_LINEAR), max(high, _LINEAR))
     axes.yaxis.set_major_locator(ticker.FixedLocator(_TICKS))
-    axes.yaxis.set_major_formatter(lambda points, _: f"{points:+g}" if points else "0")
+    axes.yaxis.set_major_formatter(_as_points)
     axes.yaxis.set_minor_locator(ticker.NullLocator())
     axes.axhline(0, color="black", linewidth=0.8)
     axes.set_title(f"{row['model']}: {row['metric']} {row['score']:.3f}")
