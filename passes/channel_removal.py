@@ -74,7 +74,7 @@ class ChannelRemoval(Pass):
     criterion: str = "auto"
     repair: bool = True
     multiple: int = 0
-    damping: float = 0.01
+    damping: float = 0.05
 
     def __post_init__(self) -> None:
         limits = {
