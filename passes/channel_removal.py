@@ -1,6 +1,8 @@
 """channel-removal: channels, neurons, heads, recurrent units go, whatever couples them; the rest makes up for them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar, Final, Self
 
 import numpy as np
@@ -14,11 +16,13 @@ from graphshrink.ir.types import Array
 from graphshrink.ir.weight import weights
 from graphshrink.ops import why_not_a_weight
 from graphshrink.ops.coupling.analysis import Couplings, Group, analyse
+from graphshrink.ops.coupling.base import Site
 from graphshrink.ops.coupling.cutting import Cut, Gone, remove
 from graphshrink.ops.lookup import Lookup
 from graphshrink.passes._channel_choice import Chosen, Judge, Problems, choose
 from graphshrink.passes._channel_costs import Cost, cost_of
 from graphshrink.passes._channel_exact import prepared
+from graphshrink.passes._channel_latency import Table, Timed, timed
 from graphshrink.passes._channel_proof import Proof
 from graphshrink.passes._channel_repair import repaired
 from graphshrink.passes._channel_report import report
@@ -29,7 +33,7 @@ from graphshrink.passing.base import Context, Pass, PassResult, Skipped
 from graphshrink.solvers.channel_order import Order
 
 _CRITERIA: Final = ("auto", "energy", "greedy", "group-lasso", "l1", "l2", "lasso", "obs")
-_COSTS: Final = ("macs", "params", "bytes", "macs+params")
+_COSTS: Final = ("macs", "params", "bytes", "macs+params", "latency")
 _GENTLER: Final = 0.75
 _LEAST: Final = 0.02
 _ROUNDING: Final = 1e-9
@@ -58,9 +62,11 @@ class ChannelRemoval(Pass):
 
     Attributes:
         ratio: the share of what the model costs that is to go, 0 to 1.
-        of: what it costs: "macs", "params", "bytes" of weights, or "macs+params" for the ratio of both.
+        of: what it costs: "macs", "params", "bytes" of weights, "macs+params" for the ratio of both, or
+            "latency" of its products.
         criterion: what channels are chosen by: "l1" or "l2" norms of weights, "energy" of what they add, "greedy"
             (ThiNet), "lasso", "group-lasso", "obs", or "auto" for obs.
+        table: file of latencies; what it does not hold is measured and added.
         repair: whether the weights that are left are fitted once more.
         multiple: channels that are left divide by it; 0 for 8 in groups of 64 and more, 4 from 32 on, else 1.
         damping: added to the diagonal of each layer's Gram matrix, relative to its mean, 0 to 1.
@@ -72,6 +78,7 @@ class ChannelRemoval(Pass):
     ratio: float = 0.3
     of: str = "macs"
     criterion: str = "auto"
+    table: str = ""
     repair: bool = True
     multiple: int = 0
     damping: float = 0.05
@@ -81,6 +88,7 @@ class ChannelRemoval(Pass):
             f"ratio={self.ratio} is outside 0 to 1": 0 <= self.ratio < 1,
             f"of={self.of!r} is none of {', '.join(_COSTS)}": self.of in _COSTS,
             f"criterion={self.criterion!r} is none of {', '.join(_CRITERIA)}": self.criterion in _CRITERIA,
+            "of=latency needs table=FILE, where latencies are kept": self.of != "latency" or bool(self.table),
             f"multiple={self.multiple} is outside 0 to 256": 0 <= self.multiple <= 256,
             f"damping={self.damping} is outside 0 to 1": 0 <= self.damping <= 1,
         }
@@ -141,10 +149,10 @@ class _Run:
     def run(self) -> PassResult:
         """Remove what costs nothing, then choose, remove, prove, repair."""
         before = self.graph.copy()
-        wholes = [cost_of(self.couplings, (), of).whole for of in self.settings.of.split("+")]
+        wholes = [cost.whole for cost in self._costs(self._groups)]
         self._remove_for_nothing()
         groups = self._groups
-        costs = [cost_of(self.couplings, groups, of) for of in self.settings.of.split("+")]
+        costs = self._costs(groups)
         chosen = self._chosen(groups, costs, [whole * (1 - self.settings.ratio) for whole in wholes])
         gone, broken = self._proven(chosen.gone)
         wide = self.graph.copy()
@@ -152,12 +160,28 @@ class _Run:
         said = self._repair(wide, cut) if gone and self.settings.repair and not self.calibration.random else {}
         shares = [1 - len(gone.get(group, ())) / group.size for group in groups]
         report(self.result, before, self.graph, self.couplings, gone, broken, said)
-        self._say([1 - cost.of(shares) / max(whole, 1) for cost, whole in zip(costs, wholes, strict=True)], chosen)
+        self._say(
+            [1 - cost.of(shares) / whole if whole else 0.0 for cost, whole in zip(costs, wholes, strict=True)], chosen
+        )
         return self.result
 
     @property
     def _groups(self) -> list[Group]:
         return [group for group in self.couplings.groups if group.reason is None and group.size > 1]
+
+    def _costs(self, groups: list[Group]) -> list[Cost]:
+        """What the model costs, as a function of what groups keep."""
+        if self.settings.of != "latency":
+            return [cost_of(self.couplings, groups, of) for of in self.settings.of.split("+")]
+        table = Table(Path(self.settings.table))
+
+        def timing(site: Site, halves: Mapping[tuple[str, int], int], share: float) -> Timed | None:
+            self.context.progress("channel-removal: latencies", 0, 1)
+            return timed(site, halves, share, self.observed.dtypes, table, self.calibration)
+
+        found = cost_of(self.couplings, groups, "latency", timing)
+        table.save()
+        return [found]
 
     def _remove_for_nothing(self) -> None:
         """Channels that the outputs do not depend on, or that are copies of others."""
