@@ -39,13 +39,20 @@ class Chosen(NamedTuple):
     feasible: bool
 
 
+class _Kept(NamedTuple):
+    """The problem of a layer: where its matrices are, the energy of its outputs, and its weights."""
+
+    path: Path
+    energy: float
+    weights: Array
+
+
 class Problems:
     """The least-squares problems of layers, kept on disk until the groups whose channels they take are ordered."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="graphshrink-")
-        self._energy: dict[str, float] = {}
-        self._weights: dict[str, Array] = {}
+        self._kept: dict[str, _Kept] = {}
 
     def add(self, plan: Plan, sequential: Sequential, seed: int, damping: float) -> str | None:
         """Go through the samples for a layer; returns why it cannot be judged, or None."""
@@ -53,24 +60,23 @@ class Problems:
         if isinstance(made, str):
             return made
         quadratic = damped(made, damping)
-        number = len(self._energy)
+        path = Path(self._folder.name, f"{len(self._kept)}.npz")
         try:
-            np.savez(Path(self._folder.name, f"{number}.npz"), hessian=quadratic.hessian, cross=quadratic.cross)
+            np.savez(path, hessian=quadratic.hessian, cross=quadratic.cross)
         except OSError as e:
             cure = "let TMPDIR name a folder with more room"
             raise CalibrationError(f"statistics cannot be kept ({e.strerror or e}); {cure}") from e
-        self._energy[plan.weight.name] = float(made.energy.sum())
-        self._weights[plan.weight.name] = made.weights
+        self._kept[plan.weight.name] = _Kept(path, float(made.energy.sum()), made.weights)
         return None
 
     def consumer(self, taker: Taker) -> Consumer | None:
         """A layer as the solvers see it."""
-        name = taker.plan.weight.name
-        if name not in self._energy:
+        kept = self._kept.get(taker.plan.weight.name)
+        if kept is None:
             return None
-        with np.load(Path(self._folder.name, f"{list(self._energy).index(name)}.npz")) as kept:
-            hessian, cross = kept["hessian"], kept["cross"]
-        return Consumer(hessian, cross, self._weights[name], self._energy[name], taker.owner)
+        with np.load(kept.path) as file:
+            hessian, cross = file["hessian"], file["cross"]
+        return Consumer(hessian, cross, kept.weights, kept.energy, taker.owner)
 
     def __enter__(self) -> Self:
         return self
@@ -82,7 +88,7 @@ class Problems:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class Ranker:
     """Orders the channels of groups.
 
     Attributes:

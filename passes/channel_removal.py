@@ -19,7 +19,7 @@ from graphshrink.ops.coupling.analysis import Couplings, Group, analyse
 from graphshrink.ops.coupling.base import Site
 from graphshrink.ops.coupling.cutting import Cut, Gone, remove
 from graphshrink.ops.lookup import Lookup
-from graphshrink.passes._channel_choice import Chosen, Judge, Problems, choose
+from graphshrink.passes._channel_choice import Chosen, Problems, Ranker, choose
 from graphshrink.passes._channel_costs import Cost, cost_of
 from graphshrink.passes._channel_exact import prepared
 from graphshrink.passes._channel_latency import Table, Timed, timed
@@ -209,6 +209,7 @@ class _Run:
 
     def _proven(self, gone: Gone) -> tuple[dict[Group, Array], list[Group]]:
         """What of it can be removed, and the groups for which that is not so."""
+        self.context.progress("channel-removal: proof", 0, 1)
         proof = Proof(self.couplings, self.observed, self.calibration)
         left, broken = proof.proven(gone)
         if left:
@@ -231,8 +232,8 @@ class _Run:
         if self.settings.ratio == 0 or not groups:
             return Chosen({}, feasible=self.settings.ratio == 0)
         if self.calibration.random:
-            judge = Judge(self.couplings, {}, None, "l2" if self.settings.criterion != "l1" else "l1")
-            return self._choose(groups, costs, budgets, judge)
+            ranker = Ranker(self.couplings, {}, None, "l2" if self.settings.criterion != "l1" else "l1")
+            return self._choose(groups, costs, budgets, ranker)
         with named_states(self.graph), Problems() as problems:
             plans = self._plans(self.graph)
             with self.calibration.sequential(self.graph.copy()) as sequential:
@@ -241,13 +242,13 @@ class _Run:
                     if self._fits(plan):
                         problems.add(plan, sequential, self.context.seed, self.settings.damping)
             criterion = "obs" if self.settings.criterion == "auto" else self.settings.criterion
-            return self._choose(groups, costs, budgets, Judge(self.couplings, plans, problems, criterion))
+            return self._choose(groups, costs, budgets, Ranker(self.couplings, plans, problems, criterion))
 
-    def _choose(self, groups: list[Group], costs: list[Cost], budgets: list[float], judge: Judge) -> Chosen:
+    def _choose(self, groups: list[Group], costs: list[Cost], budgets: list[float], ranker: Ranker) -> Chosen:
         orders: list[Order] = []
         for place, group in enumerate(groups):
             self.context.progress("channel-removal: orders", place, len(groups))
-            orders.append(judge.order(group))
+            orders.append(ranker.order(group))
         return choose(groups, orders, costs, budgets, self.settings.multiple)
 
     def _fits(self, plan: Plan) -> bool:
