@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
@@ -20,7 +20,7 @@ from graphshrink.passes._layer_plan import Plan
 from graphshrink.passes._layerwise import attempted
 from graphshrink.passes._sparsify_problem import damped
 from graphshrink.solvers import channel_allocation as allocation
-from graphshrink.solvers.channel_order import CRITERIA, ChannelGroup, Consumer, Order, channel_order
+from graphshrink.solvers.channel_order import CRITERIA, ChannelGroup, Consumer, Order, channel_order, repaired_costs
 
 _LEVELS: Final = 32  # numbers of channels that a group may be left with
 _LEAST: Final = 16  # one channel in so many stays, at least
@@ -95,13 +95,15 @@ class Ranker:
         couplings: of the graph.
         plans: layers that could be fitted, by name of their weight.
         problems: of those layers; None where there are no samples to go by.
-        criterion: as in `CRITERIA`.
+        criterion: as in `CRITERIA`, or "lrp".
+        relevance: of channels, for the latter.
     """
 
     couplings: Couplings
     plans: Mapping[str, Plan]
     problems: Problems | None
     criterion: str
+    relevance: Mapping[Group, Array] = field(default_factory=lambda: dict[Group, Array]())
 
     def order(self, group: Group) -> Order:
         """Channels in the order in which they go, and what that costs."""
@@ -109,8 +111,11 @@ class Ranker:
         found = [] if self.problems is None else [self.problems.consumer(taker) for taker in takers(group, self.plans)]
         consumers = [consumer for consumer in found if consumer is not None]
         channels = ChannelGroup(group.size, consumers, weights)
+        if consumers and group in self.relevance:
+            removed = np.argsort(self.relevance[group], kind="stable")
+            return Order(removed, repaired_costs(consumers, removed))
         if consumers:
-            return channel_order(channels, self.criterion)
+            return channel_order(channels, self.criterion if self.criterion in CRITERIA else "l2")
         removed = CRITERIA["l2"](channels)
         energy = sum((np.square(w).sum(axis=1) for w in weights), start=np.zeros(group.size))
         total = float(energy.sum())

@@ -24,6 +24,7 @@ from graphshrink.passes._channel_costs import Cost, cost_of
 from graphshrink.passes._channel_exact import prepared
 from graphshrink.passes._channel_latency import Table, Timed, timed
 from graphshrink.passes._channel_proof import Proof
+from graphshrink.passes._channel_relevance import relevances
 from graphshrink.passes._channel_repair import repaired
 from graphshrink.passes._channel_report import report
 from graphshrink.passes._layer_plan import Plan
@@ -32,7 +33,7 @@ from graphshrink.passes._layerwise import attempted, cannot_be_fitted, planned, 
 from graphshrink.passing.base import Context, Pass, PassResult, Skipped
 from graphshrink.solvers.channel_order import Order
 
-_CRITERIA: Final = ("auto", "energy", "greedy", "group-lasso", "l1", "l2", "lasso", "obs")
+_CRITERIA: Final = ("auto", "energy", "greedy", "group-lasso", "l1", "l2", "lasso", "lrp", "obs")
 _COSTS: Final = ("macs", "params", "bytes", "macs+params", "latency")
 _GENTLER: Final = 0.75
 _LEAST: Final = 0.02
@@ -65,7 +66,7 @@ class ChannelRemoval(Pass):
         of: what it costs: "macs", "params", "bytes" of weights, "macs+params" for the ratio of both, or
             "latency" of its products.
         criterion: what channels are chosen by: "l1" or "l2" norms of weights, "energy" of what they add, "greedy"
-            (ThiNet), "lasso", "group-lasso", "obs", or "auto" for obs.
+            (ThiNet), "lasso", "group-lasso", "lrp" (relevance), "obs", or "auto" for obs.
         table: file of latencies; what it does not hold is measured and added.
         repair: whether the weights that are left are fitted once more.
         multiple: channels that are left divide by it; 0 for 8 in groups of 64 and more, 4 from 32 on, else 1.
@@ -242,7 +243,8 @@ class _Run:
                     if self._fits(plan):
                         problems.add(plan, sequential, self.context.seed, self.settings.damping)
             criterion = "obs" if self.settings.criterion == "auto" else self.settings.criterion
-            return self._choose(groups, costs, budgets, Ranker(self.couplings, plans, problems, criterion))
+            known = relevances(self.couplings, groups, self.calibration) if criterion == "lrp" else {}
+            return self._choose(groups, costs, budgets, Ranker(self.couplings, plans, problems, criterion, known))
 
     def _choose(self, groups: list[Group], costs: list[Cost], budgets: list[float], ranker: Ranker) -> Chosen:
         orders: list[Order] = []
