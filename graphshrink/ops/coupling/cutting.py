@@ -19,6 +19,8 @@ from graphshrink.ops.coupling.base import Site
 from graphshrink.ops.coupling.shuffling import Shuffle
 from graphshrink.ops.coupling.sizes import Origin, origin_of
 
+_WITHOUT_INPUTS: Final = 4  # IR version from which initializers need not be inputs
+
 Gone: TypeAlias = Mapping[Group, Array]
 """Numbers of the channels that are to be removed, by group."""
 
@@ -113,7 +115,7 @@ class _Surgery:
     def constant(self, array: Array, stem: str) -> str:
         """A new initializer."""
         name = self.fresh(stem)
-        edit.add_initializer(self.graph, tensor_of(array, name))
+        add_constant(self.graph, array, name)
         return name
 
     def set_input(self, site: Site, index: int, name: str) -> None:
@@ -241,6 +243,16 @@ class _Surgery:
         there = [info for info in self.graph.value_info.values() if info.name in self.graph]
         edit.set_value_info(self.graph, map(changed, there))
         edit.set_inputs(self.graph, map(changed, self.graph.inputs))
+
+
+def add_constant(graph: Graph, array: Array, name: str) -> None:
+    """Add an initializer, or a Constant operator where initializers would have to be inputs."""
+    header = graph.root.header
+    if header is not None and (header.ir_version or _WITHOUT_INPUTS) < _WITHOUT_INPUTS:
+        held = attributes_of(value=tensor_of(array))
+        edit.add_operator(graph, Operator("Constant", (), (name,), held), 0)
+    else:
+        edit.add_initializer(graph, tensor_of(array, name))
 
 
 def taken(tensor: Tensor, axes: Mapping[int, Array]) -> Tensor:
