@@ -135,7 +135,7 @@ def _layer(site: Site, mask: _Mask) -> None:
     rank = len(site.input_shape(0))
     axes = tuple(range(site.operator.integer("axis", -1) % rank, rank))
     stays = mask.stays(source)
-    if stays is None or mask.share(source, axes) == 1 or any(site.operator.outputs[1:]):
+    if stays is None or mask.share(source, axes) == 1:
         return
     spelled = _Spelled(mask, made, mask.dtypes[made], axes, mask.share(source, axes), site.graph.opset)
     centred = source
