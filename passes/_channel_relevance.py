@@ -185,9 +185,7 @@ def _gemm(model: _Backward, site: Site, relevance: str) -> dict[int, str]:
     if operator.integer("transA", 0) or operator.real("alpha", 1.0) != 1.0:
         return {}
     turned = 0 if operator.integer("transB", 0) else 1
-    return _shares(
-        model, site, relevance, 0, lambda value: model.add("Gemm", value, operator.inputs[1], transB=turned)
-    )
+    return _shares(model, site, relevance, 0, lambda value: model.add("Gemm", value, operator.inputs[1], transB=turned))
 
 
 def _matmul(model: _Backward, site: Site, relevance: str) -> dict[int, str]:
@@ -241,7 +239,9 @@ def _concatenated(model: _Backward, site: Site, relevance: str) -> dict[int, str
 def _averaged(model: _Backward, site: Site, relevance: str) -> dict[int, str]:
     """Means over places: each place its share of the sum."""
     source = site.operator.inputs[0]
-    axes = tuple(range(2, len(site.input_shape(0)))) if site.operator.op_type.startswith("Global") else reduced_axes(site)
+    axes = (
+        tuple(range(2, len(site.input_shape(0)))) if site.operator.op_type.startswith("Global") else reduced_axes(site)
+    )
     if axes is None:
         return {}
     kept = model.constant(np.array(axes, np.int64))
@@ -257,17 +257,13 @@ def _pooled(model: _Backward, site: Site, relevance: str) -> dict[int, str]:
     axes, channels = len(kernel), x[1]
     strides = operator.integers("strides") or (1,) * axes
     pads = operator.integers("pads") or (0,) * (2 * axes)
-    extra = tuple(
-        x[2 + a] - (y[2 + a] - 1) * strides[a] - kernel[a] + pads[a] + pads[a + axes] for a in range(axes)
-    )
+    extra = tuple(x[2 + a] - (y[2 + a] - 1) * strides[a] - kernel[a] + pads[a] + pads[a + axes] for a in range(axes))
     if "auto_pad" in operator.attributes or any(not 0 <= e < s for e, s in zip(extra, strides, strict=True)):
         return {}
     ones = model.constant(np.ones((channels, 1, *kernel), np.float32))
     total = model.add("Conv", operator.inputs[0], ones, strides=strides, pads=pads, group=channels)
     share = model.divided(relevance, total)
-    back = model.add(
-        "ConvTranspose", share, ones, strides=strides, pads=pads, group=channels, output_padding=extra
-    )
+    back = model.add("ConvTranspose", share, ones, strides=strides, pads=pads, group=channels, output_padding=extra)
     return {0: model.add("Mul", operator.inputs[0], back)}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from graphshrink.calibration.sequential import Sequential
 from graphshrink.ir.types import Array
-from graphshrink.ops.coupling.cutting import Cut
+from graphshrink.ops.coupling.surgery import Cut
 from graphshrink.passes._layer_moments import Before, LayerMoments, layer_moments, moved_bias
 from graphshrink.passes._layer_plan import Plan
 from graphshrink.passes._sparsify_problem import best_move, damped

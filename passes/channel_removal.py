@@ -17,7 +17,8 @@ from graphshrink.ir.weight import weights
 from graphshrink.ops import why_not_a_weight
 from graphshrink.ops.coupling.analysis import Couplings, Group, analyse
 from graphshrink.ops.coupling.base import Site
-from graphshrink.ops.coupling.cutting import Cut, Gone, remove
+from graphshrink.ops.coupling.cutting import Gone, remove
+from graphshrink.ops.coupling.surgery import Cut
 from graphshrink.ops.lookup import Lookup
 from graphshrink.passes._channel_choice import Chosen, Problems, Ranker, choose
 from graphshrink.passes._channel_costs import Cost, cost_of

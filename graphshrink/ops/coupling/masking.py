@@ -19,8 +19,8 @@ from graphshrink.ir.tensor import ELEM_TYPES, FLOATING
 from graphshrink.ir.types import Array
 from graphshrink.ops.coupling.analysis import CONTRACTIONS, Couplings
 from graphshrink.ops.coupling.base import Site
-from graphshrink.ops.coupling.cutting import Cut, add_constant
 from graphshrink.ops.coupling.normalising import reduced_axes
+from graphshrink.ops.coupling.surgery import Cut, add_constant
 
 
 def masked(couplings: Couplings, cut: Cut, dtypes: Mapping[str, np.dtype[Any]]) -> Graph:
