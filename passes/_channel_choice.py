@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
@@ -20,7 +20,7 @@ from graphshrink.passes._layer_plan import Plan
 from graphshrink.passes._layerwise import attempted
 from graphshrink.passes._sparsify_problem import damped
 from graphshrink.solvers import channel_allocation as allocation
-from graphshrink.solvers.channel_order import CRITERIA, ChannelGroup, Consumer, Order, channel_order
+from graphshrink.solvers.channel_order import CRITERIA, ChannelGroup, Consumer, Order, channel_order, repaired_costs
 
 _LEVELS: Final = 32  # numbers of channels that a group may be left with
 _LEAST: Final = 16  # one channel in so many stays, at least
@@ -39,13 +39,20 @@ class Chosen(NamedTuple):
     feasible: bool
 
 
+class _Kept(NamedTuple):
+    """The problem of a layer: where its matrices are, the energy of its outputs, and its weights."""
+
+    path: Path
+    energy: float
+    weights: Array
+
+
 class Problems:
     """The least-squares problems of layers, kept on disk until the groups whose channels they take are ordered."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="graphshrink-")
-        self._energy: dict[str, float] = {}
-        self._weights: dict[str, Array] = {}
+        self._kept: dict[str, _Kept] = {}
 
     def add(self, plan: Plan, sequential: Sequential, seed: int, damping: float) -> str | None:
         """Go through the samples for a layer; returns why it cannot be judged, or None."""
@@ -53,24 +60,23 @@ class Problems:
         if isinstance(made, str):
             return made
         quadratic = damped(made, damping)
-        number = len(self._energy)
+        path = Path(self._folder.name, f"{len(self._kept)}.npz")
         try:
-            np.savez(Path(self._folder.name, f"{number}.npz"), hessian=quadratic.hessian, cross=quadratic.cross)
+            np.savez(path, hessian=quadratic.hessian, cross=quadratic.cross)
         except OSError as e:
             cure = "let TMPDIR name a folder with more room"
             raise CalibrationError(f"statistics cannot be kept ({e.strerror or e}); {cure}") from e
-        self._energy[plan.weight.name] = float(made.energy.sum())
-        self._weights[plan.weight.name] = made.weights
+        self._kept[plan.weight.name] = _Kept(path, float(made.energy.sum()), made.weights)
         return None
 
     def consumer(self, taker: Taker) -> Consumer | None:
         """A layer as the solvers see it."""
-        name = taker.plan.weight.name
-        if name not in self._energy:
+        kept = self._kept.get(taker.plan.weight.name)
+        if kept is None:
             return None
-        with np.load(Path(self._folder.name, f"{list(self._energy).index(name)}.npz")) as kept:
-            hessian, cross = kept["hessian"], kept["cross"]
-        return Consumer(hessian, cross, self._weights[name], self._energy[name], taker.owner)
+        with np.load(kept.path) as file:
+            hessian, cross = file["hessian"], file["cross"]
+        return Consumer(hessian, cross, kept.weights, kept.energy, taker.owner)
 
     def __enter__(self) -> Self:
         return self
@@ -82,20 +88,22 @@ class Problems:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class Ranker:
     """Orders the channels of groups.
 
     Attributes:
         couplings: of the graph.
         plans: layers that could be fitted, by name of their weight.
         problems: of those layers; None where there are no samples to go by.
-        criterion: as in `CRITERIA`.
+        criterion: as in `CRITERIA`, or "lrp".
+        relevance: of channels, for the latter.
     """
 
     couplings: Couplings
     plans: Mapping[str, Plan]
     problems: Problems | None
     criterion: str
+    relevance: Mapping[Group, Array] = field(default_factory=lambda: dict[Group, Array]())
 
     def order(self, group: Group) -> Order:
         """Channels in the order in which they go, and what that costs."""
@@ -103,8 +111,11 @@ class Judge:
         found = [] if self.problems is None else [self.problems.consumer(taker) for taker in takers(group, self.plans)]
         consumers = [consumer for consumer in found if consumer is not None]
         channels = ChannelGroup(group.size, consumers, weights)
+        if consumers and group in self.relevance:
+            removed = np.argsort(self.relevance[group], kind="stable")
+            return Order(removed, repaired_costs(consumers, removed))
         if consumers:
-            return channel_order(channels, self.criterion)
+            return channel_order(channels, self.criterion if self.criterion in CRITERIA else "l2")
         removed = CRITERIA["l2"](channels)
         energy = sum((np.square(w).sum(axis=1) for w in weights), start=np.zeros(group.size))
         total = float(energy.sum())
@@ -112,23 +123,21 @@ class Judge:
 
 
 def choose(
-    groups: Sequence[Group], orders: Sequence[Order], costs: Sequence[Cost], ratio: float, multiple: int
+    groups: Sequence[Group], orders: Sequence[Order], costs: Sequence[Cost], budgets: Sequence[float], multiple: int
 ) -> Chosen:
-    """The channels to remove, so that a share of each cost goes at the least predicted error.
+    """The channels to remove, so that each cost is within its budget at the least predicted error.
 
     Args:
         groups: that may lose channels.
         orders: of their channels.
         costs: what is to be made less; one, or two.
-        ratio: the share of them that is to go, 0 to 1.
+        budgets: how much each may be.
         multiple: numbers of channels that are left are to divide by it, 0 for what suits each group.
     """
-    if ratio == 0 or not groups:
-        return Chosen({}, ratio == 0)
     levels = [_levels(group.size, multiple) for group in groups]
     errors = [_errors(order, found, group.size) for group, order, found in zip(groups, orders, levels, strict=True)]
     choices = [allocation.Group(found, error) for found, error in zip(levels, errors, strict=True)]
-    chosen, feasible = _allocated(choices, costs, ratio)
+    chosen, feasible = _allocated(choices, list(zip(costs, budgets, strict=True)))
     kept = [int(choice.levels[at]) for choice, at in zip(choices, chosen, strict=True)]
     gone = {
         group: order.removed[: group.size - left]
@@ -138,25 +147,29 @@ def choose(
     return Chosen(gone, feasible)
 
 
-def _allocated(groups: Sequence[allocation.Group], costs: Sequence[Cost], ratio: float) -> tuple[Array, bool]:
+def _allocated(groups: Sequence[allocation.Group], costs: Sequence[tuple[Cost, float]]) -> tuple[Array, bool]:
     """Which level of each group, and whether that is low enough.
 
     Of several costs one is met after the other, in either order: from the levels that the one before left downwards.
     """
-    found = [_in_turn(groups, order, ratio) for order in (costs, costs[::-1])[: len(costs)]]
-    errors = [sum(group.cost[at] for group, at in zip(groups, chosen, strict=True)) for chosen, _ in found]
-    return found[int(np.argmin([error if met else np.inf for error, (_, met) in zip(errors, found, strict=True)]))]
+    found = [_in_turn(groups, order) for order in (costs, costs[::-1])[: len(costs)]]
+
+    def error(answer: tuple[Array, bool]) -> tuple[bool, float]:
+        chosen, met = answer
+        return not met, sum(float(group.cost[at]) for group, at in zip(groups, chosen, strict=True))
+
+    return min(found, key=error)
 
 
-def _in_turn(groups: Sequence[allocation.Group], costs: Sequence[Cost], ratio: float) -> tuple[Array, bool]:
+def _in_turn(groups: Sequence[allocation.Group], costs: Sequence[tuple[Cost, float]]) -> tuple[Array, bool]:
     start, met = np.zeros(len(groups), np.intp), True
-    for cost in costs:
+    for cost, budget in costs:
         whole = [int(group.levels[0]) for group in groups]
         left = [allocation.Group(g.levels[at:], g.cost[at:]) for g, at in zip(groups, start, strict=True)]
         # Shares are of what a group is left with.
         shares = [int(g.levels[0]) / size for g, size in zip(left, whole, strict=True)]
         layers = [allocation.Layer(v * _share(a, shares) * _share(b, shares), a, b) for (a, b), v in cost.terms.items()]
-        answer = allocation.allocate_channels(left, layers, cost.whole * (1 - ratio), gap=_GAP)
+        answer = allocation.allocate_channels(left, layers, budget, gap=_GAP)
         start = start + np.array(answer.chosen, np.intp)
         met = met and answer.feasible
     return start, met

@@ -1,4 +1,4 @@
-"""What a model costs as a function of how many channels each group keeps: MACs, parameters, or bytes of weights."""
+"""What a model costs as a function of how many channels each group keeps: MACs, parameters, bytes, or seconds."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from graphshrink.ir.weight import constants
 from graphshrink.metrics.macs import operator_macs
 from graphshrink.ops.coupling.analysis import Couplings, Group
 from graphshrink.ops.coupling.base import Site
+from graphshrink.passes._channel_latency import Timed
 
 Place: TypeAlias = tuple[str, int]
 """A value, and an axis of it."""
@@ -46,10 +47,17 @@ class Cost:
         return sum(coefficient * share(a) * share(b) for (a, b), coefficient in self.terms.items())
 
 
-def cost_of(couplings: Couplings, groups: Sequence[Group], of: str) -> Cost:
-    """What is to be made less: "macs", "params", or "bytes" of weights."""
+Timing: TypeAlias = Callable[[Site, Mapping[Place, int], float], Timed | None]
+"""The time of an operator, given sizes of axes with half of the channels that can go, and the share of MACs then."""
+
+
+def cost_of(couplings: Couplings, groups: Sequence[Group], of: str, timing: Timing | None = None) -> Cost:
+    """What is to be made less: "macs", "params", "bytes" of weights, or "latency", in seconds."""
     shares = _Shares(groups)
-    products = _macs(couplings) if of == "macs" else _sizes(couplings, in_bytes=of == "bytes")
+    if of == "latency" and timing is not None:
+        products = _seconds(couplings, _halves(couplings, groups), timing)
+    else:
+        products = _macs(couplings) if of == "macs" else _sizes(couplings, in_bytes=of == "bytes")
     terms: dict[Pair, float] = {}
     for coefficient, places in products:
         for pair, part in shares.split(places):
@@ -76,7 +84,8 @@ class _Shares:
                 yield (a, b), part * other
 
     def _parts(self, place: Place) -> dict[int | None, float]:
-        parts: dict[int | None, float] = {**self._of[place]}
+        parts: dict[int | None, float] = {}
+        parts.update(self._of[place].items())
         rest = 1.0 - sum(parts.values())
         return {**parts, None: rest} if rest > 0 else parts
 
@@ -92,7 +101,40 @@ def _sizes(couplings: Couplings, *, in_bytes: bool) -> Iterator[_Product]:
             yield size, [(name, axis) for axis in range(len(tensor.dims))]
 
 
+def _halves(couplings: Couplings, groups: Sequence[Group]) -> dict[Place, int]:
+    """Sizes of axes with half of the channels that can go."""
+    sizes: dict[Place, int] = {}
+    for group in groups:
+        for (name, axis), block in group.blocks.items():
+            whole = couplings.numbering.shapes[name][axis]
+            sizes[name, axis] = sizes.get((name, axis), whole) - int(np.count_nonzero(block.owner >= 0)) // 2
+    return sizes
+
+
+def _seconds(couplings: Couplings, halves: Mapping[Place, int], timing: Timing) -> Iterator[_Product]:
+    """Of every product: the part of its time that stays, and the part that goes with its channels, as its MACs do."""
+    for site, products in _macs_by_site(couplings):
+        whole = sum(count for count, _ in products)
+        left = sum(count * prod(_share(couplings, halves, place) for place in places) for count, places in products)
+        time = timing(site, halves, left / whole)
+        if time is None:
+            continue
+        yield time.fixed, []
+        yield from ((time.moving * count / whole, places) for count, places in products)
+
+
+def _share(couplings: Couplings, halves: Mapping[Place, int], place: Place) -> float:
+    name, axis = place
+    size = couplings.numbering.shapes[name][axis]
+    return halves.get(place, size) / size
+
+
 def _macs(couplings: Couplings) -> Iterator[_Product]:
+    for _, products in _macs_by_site(couplings):
+        yield from products
+
+
+def _macs_by_site(couplings: Couplings) -> Iterator[tuple[Site, list[_Product]]]:
     shapes = {couplings.graph.original_name(name): shape for name, shape in couplings.numbering.shapes.items()}
     for site in couplings.sites.values():
         factors = _FACTORS_OF.get(site.operator.op_type)
@@ -104,11 +146,11 @@ def _macs(couplings: Couplings) -> Iterator[_Product]:
         parts = [(site.operator.inputs[i], range(len(site.inputs[i] or ()))[axes]) for i, axes in factors.inputs(site)]
         parts += [(site.operator.outputs[0], range(len(site.outputs[0] or ())))] if factors.output else []
         if factors.together:
-            yield count, [(name, axis) for name, axes in parts for axis in axes]
+            yield site, [(count, [(name, axis) for name, axes in parts for axis in axes])]
             continue
         whole = sum(prod(site.numbering.shapes[name]) for name, _ in parts)  # of recurrent operators: W and R add up
-        for name, axes in parts:
-            yield count * prod(site.numbering.shapes[name]) / whole, [(name, axis) for axis in axes]
+        sizes = [(prod(site.numbering.shapes[name]) / whole, name, axes) for name, axes in parts]
+        yield site, [(count * size, [(name, axis) for axis in axes]) for size, name, axes in sizes]
 
 
 @dataclass(frozen=True, slots=True)

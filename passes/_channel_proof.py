@@ -1,6 +1,6 @@
 """The proof that channels were removed and nothing else was done: the same outputs as with zeros in their place."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -19,6 +19,7 @@ TOLERANCE: Final = 1e-3
 
 _HALF: Final = 3e-2  # the same, where values are float16 or bfloat16
 _SAMPLES: Final = 2
+_TINY: Final = 1e-6  # outputs of less than this, in the mean, are as good as zero
 
 
 @dataclass(slots=True)
@@ -36,6 +37,7 @@ class Proof:
     observed: Observed
     calibration: Calibration
     difference: float = 0.0
+    _original: list[Feeds] = field(default_factory=lambda: list[Feeds]())
 
     def proven(self, gone: Gone) -> tuple[dict[Group, Array], list[Group]]:
         """What of it can be removed; and the groups for which that is not so."""
@@ -53,10 +55,11 @@ class Proof:
         try:
             expected = self.calibration.outputs(wide, _SAMPLES)
             found = self.calibration.outputs(narrow, _SAMPLES)
+            original = self._original = self._original or self.calibration.outputs(self.couplings.graph, _SAMPLES)
         except JudgeError:
             self.difference = float("inf")
             return False
-        self.difference = max((_far(a, b) for a, b in zip(expected, found, strict=True)), default=0.0)
+        self.difference = max([0.0, *map(_far, expected, found, original)])
         return self.difference <= self._tolerance
 
     @property
@@ -66,11 +69,12 @@ class Proof:
         return _HALF if any(dtype.itemsize == 2 for dtype in kinds) else TOLERANCE
 
 
-def _far(expected: Feeds, found: Feeds) -> float:
-    return max((_apart(expected[name], found[name]) for name in expected), default=0.0)
+def _far(expected: Feeds, found: Feeds, original: Feeds) -> float:
+    """The largest difference of an output, relative to what it is, or was: zeros in a model may leave little of it."""
+    return max([0.0, *(_apart(expected[name], found[name], original[name]) for name in expected)])
 
 
-def _apart(a: Array, b: Array) -> float:
+def _apart(a: Array, b: Array, was: Array) -> float:
     if a.shape != b.shape:
         return float("inf")
     if a.dtype.kind in "biuOSU":
@@ -79,5 +83,6 @@ def _apart(a: Array, b: Array) -> float:
     there = np.isfinite(wide)
     if not np.array_equal(there, np.isfinite(narrow)):
         return float("inf")
-    norm = float(np.linalg.norm(wide[there]))
-    return float(np.linalg.norm((wide - narrow)[there])) / max(norm, 1e-6 * wide.size**0.5)
+    apart = float(np.linalg.norm((wide - narrow)[there]))
+    norm = max(float(np.linalg.norm(wide[there])), float(np.linalg.norm(was.astype(np.float64)[np.isfinite(was)])))
+    return apart / max(norm, _TINY * float(np.sqrt(wide.size)))

@@ -141,10 +141,9 @@ def _targets(made: LayerMoments, then: Rows, before: Before | None) -> Array:
     weights = made.weights
     if before is not None:
         old = before.plan
-        scale = np.broadcast_to(
-            old.affine.form.channels(old.following.scale), (len(then.inputs), old.affine.form.width)
-        )
-        weights = old.affine.matrix(old.weight.array.astype(np.float64)) * scale[:, None, :]
+        weights = old.affine.matrix(old.weight.array.astype(np.float64))
+        scale = np.broadcast_to(old.affine.form.channels(old.following.scale), weights[:, 0, :].shape)
+        weights = weights * scale[:, None, :]
     targets: Array = then.inputs.astype(np.float64) @ weights
     if then.skips is not None:
         targets += then.skips

@@ -1,5 +1,6 @@
 """What a pass may ask of the sample inputs: `Context.calibration`."""
 
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -97,6 +98,24 @@ class Calibration:
             JudgeError: the model does not run.
         """
         return observe(graph, self.samples[0], self._runtime)
+
+    def first(self, graph: Graph, values: Iterable[str]) -> Mapping[str, Array]:
+        """Values of the main graph on the first sample.
+
+        Raises:
+            CalibrationError, JudgeError: as for `batches`.
+        """
+        return next(iter(Taps(graph, values, self._runtime, [self.samples[0]]).batches()))
+
+    def seconds(self, graph: Graph, feeds: Feeds, runs: int) -> float:
+        """Median time of a run of a model, on one thread.
+
+        Raises:
+            JudgeError: the model does not run.
+        """
+        with written(graph) as path, self._runtime.open(path) as session:
+            session.time(feeds, 1)
+            return statistics.median(session.time(feeds, runs))
 
     def outputs(self, graph: Graph, count: int) -> list[Feeds]:
         """The outputs of a model on the first samples.

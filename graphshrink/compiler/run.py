@@ -15,6 +15,7 @@ from graphshrink.calibration.sources import split
 from graphshrink.compiler.memory import affordable_jobs, bounded_memory
 from graphshrink.compiler.options import Options
 from graphshrink.compiler.result import Compiled
+from graphshrink.compiler.shapes import Shapes
 from graphshrink.compiler.timeline import Timeline
 from graphshrink.encodings import Cost, Stored, encode_graph
 from graphshrink.errors import JudgeError, ModelError
@@ -84,7 +85,9 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
             calibration=None if judge is None else _calibration(judge, options),
             max_error=None if judge is None else judge.bound,
         )
-        shrunk, records = _run_passes(graph, options, context, judge, timeline)
+        with timeline("measuring"):
+            shapes = Shapes(runtime, graph, known_shapes(runtime, path))
+        shrunk, records = _run_passes(graph, options, context, judge, timeline, shapes)
         report("encoding", 0, 1)
         with timeline("encoding"):
             encoded, stored = _encode(shrunk, options)
@@ -96,16 +99,15 @@ def _compile(model: ModelLike, options: Options, progress: Progress, folder: Pat
         report("measuring", 0, 1)
         with timeline("measuring"):
             latency = _latency(original, judge, staged.model) if options.require_faster else None
-            shapes = known_shapes(runtime, path)
+            left = shapes.of(shrunk)
     files = tuple(file for file in (staged.model, staged.data) if file is not None)
     facts = Facts(
-        before=Model(graph, model_files(graph, path)),
-        after=Model(shrunk, files),
+        before=Model(graph, model_files(graph, path), shapes.known),
+        after=Model(shrunk, files, left),
         options=options.as_dict(),
         records=records,
         stored=stored,
         decoding=decoding,
-        shapes=shapes,
         verification=verification,
         latency=latency,
         missed=[
@@ -164,7 +166,7 @@ def _calibration(judge: Judge, options: Options) -> Calibration:
 
 
 def _run_passes(
-    graph: Graph, options: Options, context: Context, judge: Judge | None, timeline: Timeline
+    graph: Graph, options: Options, context: Context, judge: Judge | None, timeline: Timeline, shapes: Shapes
 ) -> tuple[Graph, list[tuple[PassRecord, After | None]]]:
     """Run the passes; each with the model after it (None for the last, whose result is the output)."""
     done: list[tuple[PassRecord, After | None]] = []
@@ -172,11 +174,11 @@ def _run_passes(
         with timeline(step.name):
             graph, records = run_passes(graph, [step], context, judge)
             last = index == len(options.passes) - 1
-            done += [(record, None if last else _after(graph, options)) for record in records]
+            done += [(record, None if last else _after(graph, options, shapes)) for record in records]
     return graph, done
 
 
-def _after(graph: Graph, options: Options) -> After:
+def _after(graph: Graph, options: Options, shapes: Shapes) -> After:
     """The figures of a model as it would be written now, weights that still lie in external data included."""
     encoded = _encode(graph, options)[0]
     outside = [
@@ -187,7 +189,7 @@ def _after(graph: Graph, options: Options) -> After:
     ]
     proto = emit(encoded)
     size = proto.ByteSize() + sum(map(len, outside))
-    return After(graph, size, affordable_gzip(_contents(proto, outside), size))
+    return After(graph, size, affordable_gzip(_contents(proto, outside), size), shapes.of(graph))
 
 
 def _contents(proto: onnx.ModelProto, outside: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:

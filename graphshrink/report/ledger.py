@@ -27,19 +27,21 @@ _PACKAGES: Final = ("graphshrink", "onnx", "onnxruntime", "numpy", "scipy", "net
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One side of a compilation: the graph with its weights plain, and the files that hold it."""
+    """One side of a compilation: the graph with its weights plain, the files that hold it, and shapes of values."""
 
     graph: Graph
     files: tuple[Path, ...]
+    shapes: Known
 
 
 @dataclass(frozen=True, slots=True)
 class After:
-    """A model between two passes: its graph with plain weights, and what it would take if it were written."""
+    """A model between two passes: its graph with plain weights, what it would take if it were written, and shapes."""
 
     graph: Graph
     bytes: int
     gzip_bytes: int | None
+    shapes: Known
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,6 @@ class Facts:
     records: Sequence[tuple[PassRecord, After | None]]
     stored: Sequence[Stored]
     decoding: Mapping[str, Cost]
-    shapes: Known
     verification: Verification | None
     latency: Latency | None
     missed: Sequence[str]
@@ -62,14 +63,14 @@ class Facts:
 
 def build_report(facts: Facts) -> dict[str, Any]:
     """The ledger as plain data, ready for JSON."""
-    output = _side(facts.after, facts.shapes)
+    output = _side(facts.after)
     report = {
         "schema": SCHEMA,
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
         "options": dict(facts.options),
-        "input": _side(facts.before, facts.shapes),
+        "input": _side(facts.before),
         "output": output,
-        "passes": [{**_pass(record), **_figures(after, output, facts.shapes)} for record, after in facts.records],
+        "passes": [{**_pass(record), **_figures(after, output)} for record, after in facts.records],
         "layers": _layers(facts),
         "verification": None if facts.verification is None else _verification(facts.verification),
         "missed": list(facts.missed),
@@ -89,21 +90,21 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _side(model: Model, shapes: Known) -> dict[str, Any]:
+def _side(model: Model) -> dict[str, Any]:
     return {
         "bytes": sum(path.stat().st_size for path in model.files),
         "gzip_bytes": affordable_gzip(file_chunks(model.files), sum(path.stat().st_size for path in model.files)),
         "sha256": sha256(model.files[:1]),
         "data_sha256": [sha256([data]) for data in model.files[1:]],
-        **_work(model.graph, shapes),
+        **_work(model.graph, model.shapes),
     }
 
 
-def _figures(after: After | None, output: Mapping[str, Any], shapes: Known) -> dict[str, Any]:
+def _figures(after: After | None, output: Mapping[str, Any]) -> dict[str, Any]:
     """The model's figures after a pass; those of the output after the last one."""
     if after is None:
         return {key: output[key] for key in ("bytes", "gzip_bytes", "parameters", "macs")}
-    return {"bytes": after.bytes, "gzip_bytes": after.gzip_bytes, **_work(after.graph, shapes)}
+    return {"bytes": after.bytes, "gzip_bytes": after.gzip_bytes, **_work(after.graph, after.shapes)}
 
 
 def _work(graph: Graph, shapes: Known) -> dict[str, Any]:
@@ -134,7 +135,7 @@ def _layers(facts: Facts) -> list[dict[str, Any]]:
     reasons = _reasons(record for record, _ in facts.records)
     size = sum(path.stat().st_size for path in facts.after.files)
     return _sparse_layers(facts.after.graph) + [
-        _layer(weight, stored.get(weight.label), facts.shapes, reasons.get(weight.label), size)
+        _layer(weight, stored.get(weight.label), facts.after.shapes, reasons.get(weight.label), size)
         | _decoding(facts.decoding.get(weight.label))
         for weight in weights(facts.after.graph)
     ]

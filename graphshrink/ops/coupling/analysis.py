@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from graphshrink.escaping import safe
 from graphshrink.ir.extract import dynamic_operators
@@ -26,6 +24,7 @@ from graphshrink.ir.types import Array
 from graphshrink.ir.weight import overridable
 from graphshrink.ops.coupling.base import Links, Numbering, Shape, Site
 from graphshrink.ops.coupling.choosing import Chooser
+from graphshrink.ops.coupling.connecting import connected
 from graphshrink.ops.coupling.shuffling import Shuffle, shuffles
 from graphshrink.ops.coupling.table import couple
 
@@ -232,10 +231,7 @@ def _connected(count: int, links: Links) -> Array:
     """(count,) the number of the set of joined indices that each index belongs to."""
     if not links.left:
         return np.arange(count)
-    rows, columns = np.concatenate(links.left), np.concatenate(links.right)
-    pairs = coo_array((np.ones(len(rows), np.bool_), (rows, columns)), shape=(count, count))
-    _, labels = connected_components(pairs, directed=False)
-    return np.asarray(labels, np.int64)
+    return connected(count, np.concatenate(links.left), np.concatenate(links.right))
 
 
 def _reasons(numbering: Numbering, links: Links, labels: Array) -> dict[int, str]:

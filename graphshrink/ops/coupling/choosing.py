@@ -10,11 +10,10 @@ from typing import Final
 
 import networkx as nx
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from graphshrink.ir.types import Array
 from graphshrink.ops.coupling.base import Links, Numbering
+from graphshrink.ops.coupling.connecting import connected
 
 _SWEEPS: Final = 3
 
@@ -86,7 +85,7 @@ class _Cluster:
         numbers = np.flatnonzero(np.isin(labels, used))
         blocks = np.unique(numbering.block_of(numbers))
         # Whether a whole axis would go is seen only with all that lies along it.
-        along = [labels[numbering.of(*numbering.blocks[block])] for block in blocks.tolist()]
+        along = [labels[numbering.of(*numbering.blocks[int(block)])] for block in blocks]
         every = np.unique(np.concatenate(along))
 
         def local(found: Array) -> Array:
@@ -121,9 +120,8 @@ class _Cluster:
         """How many indices of weights could go."""
         chosen = [ways[way] for ways, way in zip(self.ways, taken, strict=True)]
         pairs = np.concatenate([pair for pair, _ in chosen], axis=1)
-        count = len(self.held)
-        joined = coo_array((np.ones(pairs.shape[1], np.bool_), (pairs[0], pairs[1])), shape=(count, count))
-        found, labels = connected_components(joined, directed=False)
+        labels = connected(len(self.held), pairs[0], pairs[1])
+        found = int(labels.max(initial=-1)) + 1
         stays = np.zeros(found, np.bool_)
         stays[labels[self.held]] = True
         for _, held in chosen:

@@ -19,6 +19,8 @@ from graphshrink.ops.coupling.base import Site
 from graphshrink.ops.coupling.shuffling import Shuffle
 from graphshrink.ops.coupling.sizes import Origin, origin_of
 
+_WITHOUT_INPUTS: Final = 4  # IR version from which initializers need not be inputs
+
 Gone: TypeAlias = Mapping[Group, Array]
 """Numbers of the channels that are to be removed, by group."""
 
@@ -113,7 +115,7 @@ class _Surgery:
     def constant(self, array: Array, stem: str) -> str:
         """A new initializer."""
         name = self.fresh(stem)
-        edit.add_initializer(self.graph, tensor_of(array, name))
+        add_constant(self.graph, array, name)
         return name
 
     def set_input(self, site: Site, index: int, name: str) -> None:
@@ -243,6 +245,16 @@ class _Surgery:
         edit.set_inputs(self.graph, map(changed, self.graph.inputs))
 
 
+def add_constant(graph: Graph, array: Array, name: str) -> None:
+    """Add an initializer, or a Constant operator where initializers would have to be inputs."""
+    header = graph.root.header
+    if header is not None and (header.ir_version or _WITHOUT_INPUTS) < _WITHOUT_INPUTS:
+        held = attributes_of(value=tensor_of(array))
+        edit.add_operator(graph, Operator("Constant", (), (name,), held), 0)
+    else:
+        edit.add_initializer(graph, tensor_of(array, name))
+
+
 def taken(tensor: Tensor, axes: Mapping[int, Array]) -> Tensor:
     """A tensor without some of its indices."""
     if isinstance(tensor.data, FilledData):
@@ -332,7 +344,7 @@ def _slice(site: Site, surgery: _Surgery) -> None:
         surgery.set_attributes(site, axes=tuple(axes))
         return
     surgery.numbers(site, "axes", 3, axes)
-    if any(step != 1 for step in steps):
+    if len(site.inputs) > 4:  # all of one type
         surgery.numbers(site, "steps", 4, steps)
 
 
@@ -374,9 +386,21 @@ def _pad(site: Site, surgery: _Surgery) -> None:
 def _resize(site: Site, surgery: _Surgery) -> None:
     if len(site.inputs) < 4 or not site.operator.inputs[3]:
         return
-    axes = site.operator.integers("axes") or tuple(range(len(site.input_shape(0))))
+    rank = len(site.input_shape(0))
+    axes = [axis % rank for axis in site.operator.integers("axes") or range(rank)]
     wanted = {axes.index(axis): size for axis, size in _changed_outputs(site, surgery).items() if axis in axes}
     surgery.sizes(site, 3, wanted)
+
+
+def _squeeze(site: Site, surgery: _Surgery) -> None:
+    """Where all axes of size 1 are squeezed, one that loses channels until one is left is not among them."""
+    axes = tuple(axis for axis, size in enumerate(site.input_shape(0)) if size == 1)
+    if site.integers("axes", 1) is not None or all(len(kept) > 1 for kept in surgery.cut.axes(site.operator.inputs[0]).values()):
+        return
+    if site.graph.opset < 13:
+        surgery.set_attributes(site, axes=axes)
+    else:
+        surgery.numbers(site, "axes", 1, axes)
 
 
 def _recurrent(site: Site, surgery: _Surgery) -> None:
@@ -443,5 +467,6 @@ _REWRITES: Final[Mapping[str, Callable[[Site, _Surgery], None]]] = {
     "Resize": _resize,
     "Slice": _slice,
     "Split": _split,
+    "Squeeze": _squeeze,
 }
 """Standard-domain operator type -> what of it has to follow when channels go."""

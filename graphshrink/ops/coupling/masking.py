@@ -15,11 +15,11 @@ from graphshrink.ir import edit
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.naming import all_names
 from graphshrink.ir.operator import Operator, attributes_of
-from graphshrink.ir.tensor import ELEM_TYPES, FLOATING, tensor_of
+from graphshrink.ir.tensor import ELEM_TYPES, FLOATING
 from graphshrink.ir.types import Array
 from graphshrink.ops.coupling.analysis import CONTRACTIONS, Couplings
 from graphshrink.ops.coupling.base import Site
-from graphshrink.ops.coupling.cutting import Cut
+from graphshrink.ops.coupling.cutting import Cut, add_constant
 from graphshrink.ops.coupling.normalising import reduced_axes
 
 
@@ -66,7 +66,7 @@ class _Mask:
     def constant(self, array: Array, stem: str) -> str:
         """A new initializer."""
         name = self.fresh(stem)
-        edit.add_initializer(self.graph, tensor_of(array, name))
+        add_constant(self.graph, array, name)
         return name
 
     def stays(self, name: str) -> Array | None:
@@ -135,7 +135,7 @@ def _layer(site: Site, mask: _Mask) -> None:
     rank = len(site.input_shape(0))
     axes = tuple(range(site.operator.integer("axis", -1) % rank, rank))
     stays = mask.stays(source)
-    if stays is None or mask.share(source, axes) == 1 or any(site.operator.outputs[1:]):
+    if stays is None or mask.share(source, axes) == 1:
         return
     spelled = _Spelled(mask, made, mask.dtypes[made], axes, mask.share(source, axes), site.graph.opset)
     centred = source

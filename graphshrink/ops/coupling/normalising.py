@@ -7,6 +7,9 @@ from graphshrink.ops.coupling.elementwise import aligned
 
 def by_channel(site: Site, links: Links) -> None:
     """BatchNormalization and InstanceNormalization: everything else is a number for each channel."""
+    if any(site.operator.outputs[1:]):
+        site.hold_all(links, f"{site.title} gives more than the normalised values")
+        return
     aligned(site, links, 0, 0)
     for index in range(1, len(site.inputs)):
         if site.has_input(index):
@@ -17,6 +20,9 @@ def by_channel(site: Site, links: Links) -> None:
 
 def layer(site: Site, links: Links) -> None:
     """LayerNormalization, RMSNormalization: over all axes from one on; what is gone counts no more."""
+    if any(site.operator.outputs[1:]):
+        site.hold_all(links, f"{site.title} gives more than the normalised values")
+        return
     aligned(site, links, 0, 0)
     for index in (1, 2):
         if site.has_input(index):

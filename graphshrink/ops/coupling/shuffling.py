@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from graphshrink.ir.graph import CAPTURE, Graph
+from graphshrink.ir.graph import Graph
 from graphshrink.ir.types import Array
 from graphshrink.ops.coupling.base import Links, Site
 from graphshrink.ops.coupling.reshaping import parts
@@ -73,7 +73,7 @@ def shuffles(graph: Graph, sites: Mapping[int, Site]) -> Iterator[Shuffle]:
 def _only_user(graph: Graph, sites: Mapping[int, Site], site: Site, outputs: set[str]) -> Site | None:
     [made, *rest] = site.operator.outputs
     uses = graph.uses(made)
-    if rest or made in outputs or len(uses) != 1 or uses[0].input != 0 or uses[0].input == CAPTURE:
+    if rest or made in outputs or len(uses) != 1 or uses[0].input != 0:
         return None
     return sites.get(uses[0].operator)
 
