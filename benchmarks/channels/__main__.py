@@ -68,9 +68,10 @@ def main() -> None:
     runs: dict[str, Any] = found.setdefault("runs", {})
     for name in asked.only["parts"] or tuple(_PARTS):
         known = found.get(name, []) if asked.only["models"] else []
+        runs[name] = _run()
         for rows in _PARTS[name].rows(asked):
-            found[name] = merged(known, rows, [*MODELS, *_SLICES])
-            runs[name] = _run()
+            new = [row | {"commit": runs[name]["commit"]} for row in rows]
+            found[name] = merged(known, new, [*MODELS, *_SLICES])
             asked.save(found)
             _write(asked, found)
     print(_text(asked, {name: found[name] for name in asked.only["parts"] or _PARTS if name in found}))
@@ -107,7 +108,8 @@ def _text(asked: Request, found: Mapping[str, Any]) -> str:
 
 
 def _section(asked: Request, part: Part, rows: Rows, when: Mapping[str, Any] | None) -> str:
-    measured = f"Measured {when['date'][:10]} at {when['commit']}.\n\n" if when is not None else ""
+    commits = dict.fromkeys(row["commit"] for row in rows if row.get("commit") is not None)
+    measured = f"Measured {when['date'][:10]} at {', '.join(commits)}.\n\n" if when is not None else ""
     return f"## {part.title}\n\n{measured}{part.shown(rows)}\n\n{part.verdict(asked, rows)}"
 
 
