@@ -9,6 +9,8 @@
 3. latency: half of the MACs, in ONNX Runtime with one thread, turn by turn with the original and a copy of it (bar: 1.8
    times as fast, on ResNet-20, vgg_like and mlp20); these three with multiples of 1, 4, 8 and 16 channels as well.
 4. grouping: the channels of a graph of 10,000 operators (bar: found in 10 s).
+5. peers: onnxsim's pruner on the zoo and on trained models, Torch-Pruning on torch's networks: where they fail, and the
+   errors of outputs at equal MACs where they do not (the extra `channels`).
 
 Run it with OPENBLAS_NUM_THREADS=1. Results are written after each row, so that a run that is broken off keeps what it
 has. With `--parts` or `--models` what the file says of the others stays. Tables go to results/channels.md.
@@ -23,7 +25,7 @@ from importlib.util import find_spec
 from subprocess import run
 from typing import Any, Final, TypeAlias
 
-from benchmarks.channels import accuracy, coverage, grouping, latency, picture
+from benchmarks.channels import accuracy, coverage, grouping, latency, peers, picture
 from benchmarks.channels.models import MODELS
 from benchmarks.channels.rows import merged
 from benchmarks.measuring import ROOT, Request, request
@@ -53,6 +55,7 @@ _PARTS: Final[Mapping[str, Part]] = {
     "accuracy": Part("Accuracy without training", accuracy.accuracy, accuracy.shown, accuracy.verdict),
     "latency": Part("Latency", latency.latency, latency.shown, latency.verdict),
     "grouping": Part("Grouping", grouping.grouping, grouping.shown, grouping.verdict),
+    "peers": Part("Peers", peers.peers, peers.shown, peers.verdict),
 }
 
 _SLICES: Final = tuple(name for name in accuracy.NAMES if name not in MODELS)
@@ -65,9 +68,10 @@ def main() -> None:
     runs: dict[str, Any] = found.setdefault("runs", {})
     for name in asked.only["parts"] or tuple(_PARTS):
         known = found.get(name, []) if asked.only["models"] else []
+        runs[name] = _run()
         for rows in _PARTS[name].rows(asked):
-            found[name] = merged(known, rows, [*MODELS, *_SLICES])
-            runs[name] = _run()
+            new = [row | {"commit": runs[name]["commit"]} for row in rows]
+            found[name] = merged(known, new, [*MODELS, *_SLICES])
             asked.save(found)
             _write(asked, found)
     print(_text(asked, {name: found[name] for name in asked.only["parts"] or _PARTS if name in found}))
@@ -104,7 +108,8 @@ def _text(asked: Request, found: Mapping[str, Any]) -> str:
 
 
 def _section(asked: Request, part: Part, rows: Rows, when: Mapping[str, Any] | None) -> str:
-    measured = f"Measured {when['date'][:10]} at {when['commit']}.\n\n" if when is not None else ""
+    commits = dict.fromkeys(row["commit"] for row in rows if row.get("commit") is not None)
+    measured = f"Measured {when['date'][:10]} at {', '.join(commits)}.\n\n" if when is not None else ""
     return f"## {part.title}\n\n{measured}{part.shown(rows)}\n\n{part.verdict(asked, rows)}"
 
 

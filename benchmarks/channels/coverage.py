@@ -93,8 +93,13 @@ def proof(lines: Iterable[str]) -> float | None:
     return max(found, default=None)
 
 
-def why_invalid(original: Graph, result: Graph, feeds: Feeds, runtime: Runtime) -> str | None:
-    """What is wrong with a result as a model, or None."""
+def why_invalid(
+    original: Graph, result: Graph, feeds: Feeds, runtime: Runtime, *, described: bool = True
+) -> str | None:
+    """What is wrong with a result as a model, or None.
+
+    `described`: whether inputs and outputs have to say the same of their shapes, beside having them.
+    """
     with written(original) as before, written(result) as after:
         refused = runtime.check(after)
         if refused is not None:
@@ -107,7 +112,7 @@ def why_invalid(original: Graph, result: Graph, feeds: Feeds, runtime: Runtime) 
         except JudgeError as e:
             return f"it does not run: {e}"
     shapes = [{name: array.shape for name, array in outputs.items()} for outputs in (expected, found)]
-    if not kept or shapes[0] != shapes[1]:
+    if (described and not kept) or shapes[0] != shapes[1]:
         return "inputs or outputs have other shapes"
     numbers = [name for name, array in expected.items() if array.dtype.kind == "f" and np.isfinite(array).all()]
     return next((f"output '{name}' is not finite" for name in numbers if not np.isfinite(found[name]).all()), None)

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import onnx
 from onnx import helper
@@ -23,6 +23,9 @@ from onnx import helper
 from benchmarks.channels.zoo.maker import BATCH
 from benchmarks.channels.zoo.torch_networks import NETWORKS
 from benchmarks.tools.base import library
+
+Change: TypeAlias = Callable[[Any, Any], None]
+"""Changes a network in place; gets an example of what it reads."""
 
 _EXAMPLE: Final = 2  # rows that exporters see; one would become a constant
 _LENGTH: Final = 12
@@ -39,10 +42,11 @@ def available() -> dict[str, Callable[[], onnx.ModelProto]]:
     }
 
 
-def export(name: str, *, dynamo: bool) -> onnx.ModelProto:
+def export(name: str, *, dynamo: bool, change: Change | None = None) -> onnx.ModelProto:
     """The network of `NETWORKS` as an ONNX model whose batch is open; it tells the bounds that `feeds` needs.
 
-    `dynamo`: by torch.export, the only one from torch 2.9 on unless asked; otherwise by tracing.
+    `dynamo`: by torch.export, the only one from torch 2.9 on unless asked; otherwise by tracing. `change` is done to the
+    network before.
 
     Raises:
         ModuleNotFoundError: if `NETWORKS[name].missing()`.
@@ -55,6 +59,8 @@ def export(name: str, *, dynamo: bool) -> onnx.ModelProto:
     shape = (_EXAMPLE, *(size if isinstance(size, int) else _LENGTH for size in network.shape))
     example = torch.randn(shape) if network.words is None else torch.randint(network.words, shape)
     _settle(module, torch.randn((16, *shape[1:])) if network.words is None else example)
+    if change is not None:
+        change(module, example)
     axes = {0: BATCH} | {index: size for index, size in enumerate(network.shape, 1) if isinstance(size, str)}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
