@@ -208,7 +208,7 @@ def test_places_in_the_picture() -> None:
 
 
 def test_latency_is_judged_where_there_is_a_bar() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"model": "vgg_like", "settings": [timed(0, 1.9), timed(16, 1.1)]},
         {"model": "mlp20", "settings": [timed(0, 1.7)]},
         {"model": "vit", "settings": [timed(0, 1.0), {"multiple": 4, "failure": "no"}]},
@@ -249,8 +249,8 @@ def test_the_error_is_of_the_worst_output_over_all_samples() -> None:
 
 
 def test_peers_are_counted_where_they_get_through() -> None:
-    better = {"tool": "onnxsim", "macs": 0.3, "error": 0.5, "ours_macs": 0.31, "ours": 0.25}
-    rows = [
+    better: dict[str, Any] = {"tool": "onnxsim", "macs": 0.3, "error": 0.5, "ours_macs": 0.31, "ours": 0.25}
+    rows: list[dict[str, Any]] = [
         {"model": "a", "settings": [better, {"tool": "Torch-Pruning", "failure": "it | fell"}]},
         {"model": "b", "settings": [better | {"ours": 1.0}]},
     ]
