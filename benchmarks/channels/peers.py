@@ -160,5 +160,7 @@ def verdict(asked: Request, rows: Sequence[Mapping[str, Any]]) -> str:
         tried = [each for row in rows for each in row["settings"] if each["tool"] == tool]
         done = [each for each in tried if "failure" not in each]
         lower = sum(_ratio(each) < 1 for each in done)
-        lines.append(f"{tool}: {len(done)} of {len(tried)} models; channel-removal has the lower error on {lower} of them")
+        lines.append(
+            f"{tool}: {len(done)} of {len(tried)} models; channel-removal has the lower error on {lower} of them"
+        )
     return "\n".join(lines)

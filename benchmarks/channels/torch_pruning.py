@@ -39,11 +39,11 @@ def _last(module: Any, example: Any) -> Any:
     torch = library("torch")
     seen: list[Any] = []
     kinds = (torch.nn.Linear, torch.nn.modules.conv._ConvNd)
-    hooks = [
-        part.register_forward_hook(lambda part, *_: seen.append(part))
-        for part in module.modules()
-        if isinstance(part, kinds)
-    ]
+
+    def note(part: Any, *_: Any) -> None:
+        seen.append(part)
+
+    hooks = [part.register_forward_hook(note) for part in module.modules() if isinstance(part, kinds)]
     with torch.no_grad():
         module(example)
     for hook in hooks:

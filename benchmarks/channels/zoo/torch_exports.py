@@ -45,8 +45,8 @@ def available() -> dict[str, Callable[[], onnx.ModelProto]]:
 def export(name: str, *, dynamo: bool, change: Change | None = None) -> onnx.ModelProto:
     """The network of `NETWORKS` as an ONNX model whose batch is open; it tells the bounds that `feeds` needs.
 
-    `dynamo`: by torch.export, the only one from torch 2.9 on unless asked; otherwise by tracing. `change` is done to the
-    network before.
+    `dynamo`: by torch.export, the only one from torch 2.9 on unless asked; otherwise by tracing. `change` is done to
+    the network before.
 
     Raises:
         ModuleNotFoundError: if `NETWORKS[name].missing()`.

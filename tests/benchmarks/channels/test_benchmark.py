@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from onnx import checker
 
-from benchmarks.channels import accuracy, coverage, grouping, latency
+from benchmarks.channels import accuracy, coverage, grouping, latency, peers
 from benchmarks.channels.__main__ import main
 from benchmarks.channels.models import MODELS
 from benchmarks.channels.picture import draw, drawable, places
@@ -207,7 +208,7 @@ def test_places_in_the_picture() -> None:
 
 
 def test_latency_is_judged_where_there_is_a_bar() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"model": "vgg_like", "settings": [timed(0, 1.9), timed(16, 1.1)]},
         {"model": "mlp20", "settings": [timed(0, 1.7)]},
         {"model": "vit", "settings": [timed(0, 1.0), {"multiple": 4, "failure": "no"}]},
@@ -234,6 +235,32 @@ def test_the_slowest_repeat_is_judged() -> None:
     assert cells(grouping.shown([row]), 0) == ["chain", "10,000", "1,500", "10.50 MISSED", "1.00"]
     assert grouping.verdict(ASKED, [row]).endswith("MISSED")
     assert grouping.verdict(ASKED, [{"model": "chain", "failure": "no"}]).endswith("MISSED")
+
+
+# ---- peers
+
+
+def test_the_error_is_of_the_worst_output_over_all_samples() -> None:
+    one, two = np.array([3.0, 4.0]), np.array([[0.0], [0.0]])
+    expected = [{"y": one, "z": one, "i": np.array([1])}, {"y": two, "z": one, "i": np.array([1])}]
+    found = [{"y": one, "z": 1.5 * one, "i": np.array([7])}, {"y": two, "z": 1.5 * one, "i": np.array([7])}]
+    assert peers.error(expected, found) == pytest.approx(0.5)
+    assert peers.error(expected, expected) == 0
+
+
+def test_peers_are_counted_where_they_get_through() -> None:
+    better: dict[str, Any] = {"tool": "onnxsim", "macs": 0.3, "error": 0.5, "ours_macs": 0.31, "ours": 0.25}
+    rows: list[dict[str, Any]] = [
+        {"model": "a", "settings": [better, {"tool": "Torch-Pruning", "failure": "it | fell"}]},
+        {"model": "b", "settings": [better | {"ours": 1.0}]},
+    ]
+    assert peers.verdict(ASKED, rows).splitlines() == [
+        "onnxsim: 2 of 2 models; channel-removal has the lower error on 1 of them",
+        "Torch-Pruning: 0 of 1 models; channel-removal has the lower error on 0 of them",
+    ]
+    table = peers.shown(rows)
+    assert cells(table, 0) == ["a", "onnxsim", "30.0%", "0.5000", "31.0%", "0.2500", "0.50"]
+    assert cells(table, 1)[2] == "it \\| fell"
 
 
 # ---- the command
