@@ -43,7 +43,7 @@ def observe(graph: Graph, feeds: Feeds, runtime: Runtime) -> Observed:
         JudgeError: it does not run.
     """
     constants = {value.name: tensor for value in graph.values() if (tensor := graph.constant(value.name)) is not None}
-    operators = [operator for _, operator in graph.operators() if not _LISTS.search(operator.op_type)]
+    operators = [operator for _, operator in graph.operators() if not _gives_no_tensor(operator)]
     made = [name for operator in operators for name in operator.outputs if name and name not in constants]
     dynamic = dynamic_operators(graph)
     static = [name for name in made if graph.producer(name) not in dynamic]
@@ -63,6 +63,10 @@ def observe(graph: Graph, feeds: Feeds, runtime: Runtime) -> Observed:
     dtypes |= {name: tensor.array.dtype for name, tensor in constants.items() if not _is_text(tensor)}
     dtypes |= {name: array.dtype for name, array in feeds.items()}
     return Observed(shapes, dtypes, known)
+
+
+def _gives_no_tensor(operator: Operator) -> bool:
+    return bool(_LISTS.search(operator.op_type)) or "sparse_value" in operator.attributes
 
 
 def _is_text(tensor: Tensor) -> bool:
