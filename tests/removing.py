@@ -18,8 +18,8 @@ from graphshrink.onnx_io.load import load
 from graphshrink.onnx_io.runtime import Runtime
 from graphshrink.ops.coupling.analysis import Couplings, Group, analyse
 from graphshrink.ops.coupling.cutting import Gone, cut_of, remove
-from graphshrink.ops.coupling.surgery import Cut
 from graphshrink.ops.coupling.masking import masked
+from graphshrink.ops.coupling.surgery import Cut
 from tests.models import normal
 from tests.runners import OPTIMISED, run
 

@@ -77,7 +77,10 @@ def couple(site: Site, links: Links) -> None:
     if rule is None:
         site.hold_all(links, f"{site.title} is not known")
         return
-    names = (*zip(site.operator.inputs, site.inputs, strict=True), *zip(site.operator.outputs, site.outputs, strict=True))
+    names = (
+        *zip(site.operator.inputs, site.inputs, strict=True),
+        *zip(site.operator.outputs, site.outputs, strict=True),
+    )
     if any(name and shape is None for name, shape in names):
         site.hold_all(links, f"{site.title} has values whose shapes are not known")
         return
