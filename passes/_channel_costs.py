@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 import numpy as np
 
-from graphshrink.ir.tensor import FLOATING
+from graphshrink.ir.tensor import FLOATING, T
 from graphshrink.ir.weight import constants
 from graphshrink.metrics.macs import operator_macs
 from graphshrink.ops.coupling.analysis import Couplings, Group
@@ -19,6 +19,9 @@ Place: TypeAlias = tuple[str, int]
 
 Pair: TypeAlias = tuple[int | None, int | None]
 """Numbers of two groups; None is a factor of 1."""
+
+_PARAMETERS: Final = FLOATING | {T.INT8, T.UINT8, T.INT4, T.UINT4}
+"""Element types in which trained weights come, quantised or not."""
 
 _FACTORS: Final = 2  # groups that one cost is a product of; what is made of more counts as if the rest stayed
 
@@ -96,7 +99,7 @@ _Product: TypeAlias = tuple[float, list[Place]]
 
 def _sizes(couplings: Couplings, *, in_bytes: bool) -> Iterator[_Product]:
     for name, tensor in constants(couplings.graph):
-        if tensor.elem_type in FLOATING and name in couplings.numbering.shapes:
+        if tensor.elem_type in _PARAMETERS and name in couplings.numbering.shapes:
             size = tensor.nbytes if in_bytes else tensor.size
             yield size, [(name, axis) for axis in range(len(tensor.dims))]
 

@@ -117,13 +117,13 @@ class Calibration:
             session.time(feeds, 1)
             return statistics.median(session.time(feeds, runs))
 
-    def outputs(self, graph: Graph, count: int) -> list[Feeds]:
-        """The outputs of a model on the first samples.
+    def outputs(self, graph: Graph, count: int, *, optimise: bool = True) -> list[Feeds]:
+        """The outputs of a model on the first samples, with all of ONNX Runtime's optimisations or with none.
 
         Raises:
             JudgeError: the model does not run.
         """
-        with written(graph) as path, self._runtime.open(path) as session:
+        with written(graph) as path, self._runtime.open(path, optimise=optimise) as session:
             return [session.run(self.samples[index]) for index in range(min(count, len(self.samples)))]
 
     def _batches_of(self, graph: Graph) -> Batches:
