@@ -82,6 +82,8 @@ def _far(expected: Feeds, found: Feeds, original: Feeds) -> float:
 def _apart(a: Array, b: Array, was: Array) -> float:
     if a.shape != b.shape:
         return float("inf")
+    if not a.size:
+        return 0.0
     if a.dtype.kind in "biuOSU":
         return float(np.count_nonzero(a != b)) / max(1, a.size)
     wide, narrow = a.astype(np.float64), b.astype(np.float64)

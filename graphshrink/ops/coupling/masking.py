@@ -15,12 +15,14 @@ from graphshrink.ir import edit
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.naming import all_names
 from graphshrink.ir.operator import Operator, attributes_of
-from graphshrink.ir.tensor import ELEM_TYPES, FLOATING
+from graphshrink.ir.tensor import ELEM_TYPES, FLOATING, T
 from graphshrink.ir.types import Array
 from graphshrink.ops.coupling.analysis import CONTRACTIONS, Couplings
 from graphshrink.ops.coupling.base import Site
 from graphshrink.ops.coupling.normalising import reduced_axes
 from graphshrink.ops.coupling.surgery import Cut, add_constant
+
+_HIDDEN: Final = FLOATING - {T.BFLOAT16}  # which ONNX Runtime has no Where for; what is computed of it is hidden
 
 
 def masked(couplings: Couplings, cut: Cut, dtypes: Mapping[str, np.dtype[Any]]) -> Graph:
@@ -92,7 +94,7 @@ class _Mask:
         """Put zeros behind the operator that makes a value of numbers."""
         stays = self.stays(name) if name else None
         dtype = self.dtypes.get(name)
-        if stays is None or dtype is None or ELEM_TYPES.get(dtype) not in FLOATING:
+        if stays is None or dtype is None or ELEM_TYPES.get(dtype) not in _HIDDEN:
             return
         number = self.graph.producer(name)
         if number is None:
