@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.frontier", description=summary)
     parser.add_argument("--models", metavar="A,B", help="only these; nothing is written unless --json is given")
     parser.add_argument("--tools", metavar="A,B", help="only these; nothing is written unless --json is given")
-    parser.add_argument("--short", action="store_true", help="two shipped models, few tools and settings; for CI")
+    parser.add_argument("--short", action="store_true", help="one shipped model, few tools and settings; for CI")
     parser.add_argument("--retry", action="store_true", help="try again what failed before")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the results go")
     parser.add_argument("--cache", type=Path, metavar="DIR", help="where steps are kept (default: in the cache folder)")
@@ -91,7 +91,7 @@ def main() -> int:
         every = [task for task in every if task.shipped == options.short]  # each model once: with all data, or without
     tasks, tools = _named(every, options.models, parser), _named(TOOLS, options.tools, parser)
     if options.short:
-        tasks, tools = tasks[:2], [_shortened(tool) for tool in tools if set(tool.packages) <= {"graphshrink"}]
+        tasks, tools = tasks[:1], [_shortened(tool) for tool in tools if set(tool.packages) <= {"graphshrink"}]
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     limits = Limits(options.time_limit, machine if options.memory is None else int(options.memory * _GB))
     whole = options.models is None and options.tools is None and not options.short
@@ -109,7 +109,7 @@ def main() -> int:
 def _expect_sound(rows: Sequence[dict[str, Any]]) -> None:
     """In CI a benchmark that measures nothing must not pass for one that runs."""
     failed = [f"{row['model']}, {tool['tool']}" for row in rows for tool in row.get("tools", ()) if "failure" in tool]
-    if len(rows) < 2 or failed:
+    if not rows or failed:
         raise SystemExit(f"the short run scored {len(rows)} models, and these failed: {', '.join(failed) or 'none'}")
 
 
