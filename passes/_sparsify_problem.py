@@ -56,8 +56,15 @@ class Problem(Protocol):
         ...
 
 
-def problem(plan: Plan, sequential: Sequential, seed: int, damping: float) -> Problem:
+def problem(plan: Plan, sequential: Sequential, seed: int, damping: float, importance: Array | None = None) -> Problem:
     """Go through the samples once.
+
+    Args:
+        plan: the layer.
+        sequential: the model as it is now, beside itself as it was.
+        seed: of the choice of places.
+        damping: see `damped`.
+        importance: (groups, M), what errors of outputs are multiplied with; None where they count alike.
 
     Raises:
         UnfitError, NotFiniteError, CalibrationError, JudgeError: as for `layer_moments`.
@@ -66,28 +73,37 @@ def problem(plan: Plan, sequential: Sequential, seed: int, damping: float) -> Pr
     if isinstance(form, Lookup):
         return _Table(plan, _counts(form, plan.affine.input, sequential))
     moments = layer_moments(plan, sequential, seed)
-    return Product(plan, moments, damped(moments, damping))
+    factors = np.ones(moments.energy.shape) if importance is None else np.broadcast_to(importance, moments.energy.shape)
+    return Product(plan, moments, damped(moments, damping).times(factors), factors)
 
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """Inputs times weights."""
+    """Inputs times weights.
+
+    Attributes:
+        plan, moments: of the layer.
+        quadratic: its error, of weights that are multiplied with `importance`.
+        importance: (groups, M), what errors of outputs are multiplied with.
+    """
 
     plan: Plan
     moments: LayerMoments
     quadratic: Quadratic
+    importance: Array
 
     @property
     def energy(self) -> float:
         """See `Problem`."""
-        return float(self.moments.energy.sum())
+        return float(np.sum(self.moments.energy * self.importance**2))
 
     def ranking(self, wish: Wish) -> Ranking:
         """See `Problem`."""
-        return ranking(self.quadratic, self.moments.weights, wish)
+        return ranking(self.quadratic, self.moments.weights * self.importance[:, None, :], wish)
 
     def answer(self, weights: Array) -> Answer:
         """See `Problem`; the bias, where the layer has one of its own, is fitted to the weights."""
+        weights = weights / self.importance[:, None, :]
         moved = best_move(self.moments, weights) if self.moments.has_bias else None
         with np.errstate(over="ignore"):  # what overflows is looked for afterwards
             stored = self.moments.stored(self.plan, weights)
@@ -95,7 +111,7 @@ class Product:
         error = float(self.moments.error(weights, moved).sum())
         rows, inputs = self.moments.rows, weights.shape[1]
         remark = f"; only {rows:,} rows for {inputs:,} inputs" if rows < inputs else ""
-        return Answer(stored, bias, _relative(error, self.energy), remark)
+        return Answer(stored, bias, _relative(error, float(self.moments.energy.sum())), remark)
 
 
 def _biases(plan: Plan, moved: Array | None) -> Array | None:

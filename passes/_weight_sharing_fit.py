@@ -61,7 +61,9 @@ class Task:
     of: NDArray[np.intp]
 
 
-def task(plan: Plan, moments: LayerMoments, grouping: Grouping, damping: float) -> Task | str:
+def task(
+    plan: Plan, moments: LayerMoments, grouping: Grouping, damping: float, importance: Array | None = None
+) -> Task | str:
     """A layer's rows; or why there are none.
 
     Args:
@@ -70,6 +72,7 @@ def task(plan: Plan, moments: LayerMoments, grouping: Grouping, damping: float) 
         grouping: how its weights are divided among codebooks.
         damping: what is added to the diagonal of the gram, relative to its mean and to inputs over rows: it keeps
             weights close to the old ones as far as the samples leave them open.
+        importance: (groups, M), what errors of outputs are multiplied with; None where they count alike.
     """
     array, width = plan.weight.array, moments.gram.shape[1] - 1
     numbers = np.repeat(np.arange(grouping.groups), array.size // grouping.groups)
@@ -84,6 +87,8 @@ def task(plan: Plan, moments: LayerMoments, grouping: Grouping, damping: float) 
     damped = gram + added[:, None, None] * np.eye(width)
     old = _matrix(plan, array.astype(np.float64))
     linear, weight = _in_stored_unit(moments.scale, np.swapaxes(cross, 1, 2), old, damped)
+    if importance is not None:
+        weight = weight * importance**2
     linear = linear + np.where(moments.scale == 0, 0.0, added[:, None])[..., None] * old
     rows = Rows(damped, linear, weight, _matrix(plan, kept.astype(np.float64)) > 0)
     return Task(plan, moments, grouping, rows, old, of)

@@ -10,6 +10,7 @@ from graphshrink.ir.graph import Graph
 from graphshrink.ir.types import Array
 from graphshrink.ops import output_axis
 from graphshrink.ops.lookup import Lookup
+from graphshrink.passes._layer_importance import IMPORTANCES, importances
 from graphshrink.passes._layer_moments import layer_moments
 from graphshrink.passes._layer_plan import Plan
 from graphshrink.passes._layer_states import named_states
@@ -35,6 +36,7 @@ class Choice:
         granularity: "auto", "tensor", "channel", or a number of channels.
         assignment: "nearest" or "compensated".
         damping: see `weight_sharing`.
+        importance: "gradient" or "uniform".
         part: by what the bound is divided for this layer; None where its bits are given.
     """
 
@@ -42,6 +44,7 @@ class Choice:
     granularity: str
     assignment: Assignment
     damping: float
+    importance: str
     part: int | None
 
     @property
@@ -97,6 +100,7 @@ class Run(Generic[P]):
         self._context = context
         self._result = result
         self._reasons: dict[str, str] = {}  # why layers that should be fitted are not
+        self._important: dict[str, Array] = {}
 
     def share(self, chosen: list[Chosen[P]]) -> None:
         """Give every layer what it is to get."""
@@ -105,6 +109,7 @@ class Run(Generic[P]):
             return
         with named_states(self._graph):
             plans = self._plans(chosen)
+            self._weigh(chosen, plans)
             chosen = self._with_bits(chosen, plans)
             fits = {one.label: one for one in chosen if one.label in plans and one.choice.uses_samples}
             before = self._graph.copy()
@@ -125,6 +130,15 @@ class Run(Generic[P]):
         tables = [plan.weight.label for plan, _ in found if isinstance(plan.affine.form, Lookup)]
         self._reasons |= dict.fromkeys(tables, "a table, of which rows are looked up")
         return {plan.weight.label: plan for plan, _ in found if plan.weight.label not in tables}
+
+    def _weigh(self, chosen: list[Chosen[P]], plans: dict[str, Plan]) -> None:
+        """Work out how much the outputs of layers count."""
+        calibration = self._context.calibration
+        weighted = [one.label for one in chosen if one.choice.importance == IMPORTANCES[0]]
+        if calibration is not None:
+            self._important = importances(
+                calibration, self._graph, [plans[label] for label in weighted if label in plans]
+            )
 
     # ---- layers by themselves
 
@@ -170,8 +184,8 @@ class Run(Generic[P]):
         grouping = one.grouping
         if isinstance(grouping, Skipped):
             return grouping
-        seed, damping = self._context.seed, one.choice.damping
-        return attempted(plan, lambda: task(plan, layer_moments(plan, sequential, seed), grouping, damping))
+        seed, damping, important = self._context.seed, one.choice.damping, self._important.get(one.label)
+        return attempted(plan, lambda: task(plan, layer_moments(plan, sequential, seed), grouping, damping, important))
 
     def _sequential(self, plans: list[Plan], reference: Graph | None = None) -> Sequential:
         calibration = self._context.calibration

@@ -14,8 +14,10 @@ from graphshrink.calibration.sequential import Sequential
 from graphshrink.encodings import Policy
 from graphshrink.errors import UsageError
 from graphshrink.ir.graph import Graph
+from graphshrink.ir.types import Array
 from graphshrink.ir.weight import Weight
 from graphshrink.ops.lookup import Lookup
+from graphshrink.passes._layer_importance import IMPORTANCES, importances
 from graphshrink.passes._layer_plan import Plan
 from graphshrink.passes._layer_states import named_states
 from graphshrink.passes._layerwise import attempted, cannot_be_fitted, no_samples, planned, put
@@ -53,7 +55,9 @@ class Sparsify(Pass):
     2. What is left is the least-squares solution for these zeros, bias included, for the inputs that the layers before
        now give, and the outputs that the layer gave in the model as it was.
     3. Weights of inputs that the samples never show are zero.
-    4. A layer whose inputs or outputs do not divide by the pattern or the block stays as it is.
+    4. An error of an output counts as much as it changes what the model gives: the gradients of the outputs say how
+       much, where they can be worked out.
+    5. A layer whose inputs or outputs do not divide by the pattern or the block stays as it is.
 
     Attributes:
         density: share of the weights of all layers to keep, 0 to 1; 0 goes by target_error.
@@ -67,6 +71,7 @@ class Sparsify(Pass):
         mode: "sequential" for the inputs that the layers before now give, or "independent" for those of the original.
         refit: whether the weights that are left are fitted once more; obs always does so.
         damping: added to the diagonal of each layer's Gram matrix, relative to its mean, 0 to 1.
+        importance: of the outputs of a layer: "gradient", by how much the model's outputs depend on them, or "uniform".
     """
 
     name: ClassVar[str] = "sparsify"
@@ -80,6 +85,7 @@ class Sparsify(Pass):
     mode: str = "sequential"
     refit: bool = True
     damping: float = 0.01
+    importance: str = "gradient"
 
     def __post_init__(self) -> None:
         among, block = _numbers(_PATTERN, self.pattern), _numbers(_BLOCK, self.block)
@@ -90,6 +96,7 @@ class Sparsify(Pass):
             f"saliency={self.saliency!r} is none of {', '.join(_SALIENCIES)}": self.saliency in _SALIENCIES,
             f"allocation={self.allocation!r} is none of global, uniform": self.allocation in ("global", "uniform"),
             f"mode={self.mode!r} is none of sequential, independent": self.mode in ("sequential", "independent"),
+            f"importance={self.importance!r} is none of gradient, uniform": self.importance in IMPORTANCES,
             f"damping={self.damping} is outside 0 to 1": 0 <= self.damping <= 1,
             f"pattern={self.pattern!r} is not like 2:4": not self.pattern
             or (among is not None and among[0] < among[1]),
@@ -140,7 +147,9 @@ def _run(settings: Sparsify, graph: Graph, context: Context) -> PassResult:
         todo = [one for one in planned(settings, graph, layers, context, result) if _divides(*one, calibration, result)]
         wishes = {layer.weight.label: own.wish for layer, own in todo}
         wishes = settled(wishes, {layer.weight.label: _shape(layer) for layer, _ in todo})
-        _Run(settings, graph, context, calibration, result, todo, wishes).run()
+        weighted = [layer for layer, own in todo if own.importance == IMPORTANCES[0] and own.saliency != "magnitude"]
+        important = importances(calibration, graph, weighted)
+        _Run(settings, graph, context, calibration, result, todo, wishes, important).run()
     return result
 
 
@@ -172,6 +181,7 @@ class _Run:
     result: PassResult
     todo: list[tuple[Plan, Sparsify]]
     wishes: Mapping[str, Wish]
+    important: Mapping[str, Array]
 
     def run(self) -> None:
         """Thin out layer after layer."""
@@ -192,8 +202,8 @@ class _Run:
         self, sequential: Sequential, layer: Plan, own: Sparsify, densities: Mapping[str, float]
     ) -> Answer | str:
         """A layer's new weights; or why it stays as it is."""
-        made = problem(layer, sequential, self.context.seed, own.damping)
         weight = layer.weight
+        made = problem(layer, sequential, self.context.seed, own.damping, self.important.get(weight.label))
         order = made.ranking(self.wishes[weight.label])
         if own.pattern:
             removed = 0.0
@@ -246,8 +256,9 @@ class _Run:
 
     def _curve(self, sequential: Sequential, layer: Plan) -> Curve | str:
         """What removals cost a layer, relative to its outputs."""
-        made = problem(layer, sequential, self.context.seed, self.settings.damping)
-        removed, cost = made.ranking(self.wishes[layer.weight.label]).curve()
+        label = layer.weight.label
+        made = problem(layer, sequential, self.context.seed, self.settings.damping, self.important.get(label))
+        removed, cost = made.ranking(self.wishes[label]).curve()
         return Curve(removed, cost / made.energy) if made.energy > 0 else "its outputs are zero"
 
     def _beside(self, seen: Graph) -> Sequential:

@@ -12,6 +12,7 @@ from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import FilledData, Tensor
 from graphshrink.ir.types import Array
 from graphshrink.ir.weight import Weight
+from graphshrink.passes._layer_importance import IMPORTANCES
 from graphshrink.passes._weight_sharing_books import Kind, Wanted
 from graphshrink.passes._weight_sharing_fit import Assignment
 from graphshrink.passes._weight_sharing_run import Choice, Chosen, Run
@@ -56,6 +57,7 @@ class WeightSharing(Pass):
         rate: what a bit is worth to codebook=entropy, above 0: 1 as much as to k-means of so many bits, more for fewer.
         damping: how strongly weights stay close to the old ones where samples say little; above 0. Times a layer's
             inputs over its rows, and the mean squared input, it is added to the square of each.
+        importance: of the outputs of a layer: "gradient", by how much the model's outputs depend on them, or "uniform".
     """
 
     name: ClassVar[str] = "weight-sharing"
@@ -66,6 +68,7 @@ class WeightSharing(Pass):
     assignment: str = "nearest"
     rate: float = 1.0
     damping: float = 0.3
+    importance: str = "gradient"
 
     def __post_init__(self) -> None:
         number = self.granularity.isascii() and self.granularity.isdecimal() and len(self.granularity) < 10
@@ -78,6 +81,7 @@ class WeightSharing(Pass):
             f"codebook={self.codebook!r} is none of {', '.join(get_args(Kind))}": self.codebook in get_args(Kind),
             f"assignment={self.assignment!r} is none of nearest, compensated": self.assignment in get_args(Assignment),
             f"rate={self.rate} is not above 0": 0 < self.rate < np.inf,
+            f"importance={self.importance!r} is none of gradient, uniform": self.importance in IMPORTANCES,
             f"damping={self.damping} is not above 0": 0 < self.damping < np.inf,
             f"codebook={self.codebook} needs 2 bits or more": self.codebook not in ("grid", "soft") or self.bits != 1,
         }
@@ -104,7 +108,14 @@ class WeightSharing(Pass):
     def choice(self, context: Context) -> Choice:
         """What a layer with these settings is to get."""
         wanted = Wanted(cast("Kind", self.codebook), _number(self.bits), context.policy == "small", self.rate)
-        return Choice(wanted, self.granularity, cast("Assignment", self.assignment), self.damping, _part(self.bits))
+        return Choice(
+            wanted,
+            self.granularity,
+            cast("Assignment", self.assignment),
+            self.damping,
+            self.importance,
+            _part(self.bits),
+        )
 
     def run(self, graph: Graph, context: Context) -> PassResult:
         """Cluster every plain weight of the model."""

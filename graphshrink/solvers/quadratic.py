@@ -64,6 +64,10 @@ class Quadratic:
         best: Array = np.linalg.solve(self.hessian, self.cross)
         return best
 
+    def times(self, factors: Array) -> "Quadratic":
+        """The same for weights that are multiplied with a factor for each output (groups, M), as are errors."""
+        return Quadratic(self.hessian, self.cross * factors[:, None, :], self.energy * factors**2)
+
     def errors(self, weights: Array) -> Array:
         """(groups, M) for weights (groups, N, M)."""
         quadratic = np.einsum("gnm,gnm->gm", weights, self.hessian @ weights - 2.0 * self.cross)

@@ -332,3 +332,20 @@ def test_a_layer_whose_new_weights_overflow_stays(runtime: Runtime) -> None:
     assert reasons(result)["W"] == "its new weights are too large for their type"
     np.testing.assert_array_equal(arrays(graph)["W"], w)
     np.testing.assert_array_equal(arrays(graph)["b"], constants["b"])
+
+
+def test_outputs_that_the_model_hardly_depends_on_are_thinned_out_first(runtime: Runtime) -> None:
+    """The second layer hardly looks at one half of the first one's outputs, and scales the other up."""
+    scale = np.repeat(np.array([1.0, 0.01], np.float32), 8)
+    constants = {"W1": normal(24, 16), "W2": normal(16, 8, seed=1) * scale[:, None]}
+    nodes = [node("MatMul", ["x", "W1"], ["h"]), node("Relu", ["h"], ["a"]), node("MatMul", ["a", "W2"], ["y"])]
+    model = model_of(nodes, constants, {"x": ["n", 24]}, {"y": ["n", 8]})
+    left: dict[str, Array] = {}
+    errors: dict[str, float] = {}
+    for importance in ("gradient", "uniform"):
+        graph, _ = thinned(model, Sparsify(density=0.3, importance=importance), runtime, SEEN)
+        left[importance] = (arrays(graph)["W1"] != 0).sum(axis=0)
+        errors[importance] = error(graph, model, NEW)
+    assert left["gradient"][:8].sum() > 2 * left["gradient"][8:].sum()
+    assert left["uniform"][:8].sum() < 2 * left["uniform"][8:].sum()
+    assert errors["gradient"] < errors["uniform"]

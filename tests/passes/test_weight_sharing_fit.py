@@ -342,6 +342,7 @@ def test_gentler_auto_ends() -> None:
     [
         ({"bits": "auto/0"}, "bits='auto/0' is no int, and neither auto nor like auto/2"),
         ({"bits": "many"}, "bits='many' is no int"),
+        ({"importance": "none"}, "importance='none' is none of gradient, uniform"),
         ({"codebook": "lloyd"}, "codebook='lloyd' is none of kmeans, weighted, entropy, grid, soft"),
         ({"assignment": "random"}, "assignment='random' is none of nearest, compensated"),
         ({"rate": 0.0}, "rate=0.0 is not above 0"),
