@@ -27,6 +27,7 @@ _HELD_OUT, _HELD_OUT_SHORT = 200, 50
 _ROWS: Final = 2000  # of activations a layer
 _LIMITS: Final = Limits(seconds=900, memory=12 << 30)
 _BAR_SKIPPED: Final = 0.05
+_NO_MATRIX: Final = "is no "  # weight matrix, kernel, product: what the pass says of other constants
 
 
 def both(name: str, density: float, fit: int, held_out: int) -> dict[str, Any]:
@@ -59,14 +60,20 @@ def both(name: str, density: float, fit: int, held_out: int) -> dict[str, Any]:
 
 
 def _left_alone(graph: Graph, trimmed: Trimmed) -> dict[str, Any]:
-    """Floating weights, those that were left alone, and why, by share."""
+    """Weights that something is multiplied with, those of them that were left alone, and why, by share; and the rest.
+
+    Biases, factors for channels, masks, and other constants that are no matrix of a product are no weights here,
+    however many there are: there is nothing that Net-Trim could do with them.
+    """
     sizes = {w.label: w.tensor.size for w in weights(graph) if w.tensor.elem_type in FLOATING}
-    whole = sum(sizes.values())
     counts: Counter[str] = Counter()
     for label, why in trimmed.skipped.items():
-        counts[why] += sizes.get(label, 0)
-    reasons = {why: count / whole for why, count in counts.most_common() if count > 0}
-    return {"weights": whole, "skipped": sum(reasons.values()), "reasons": reasons}
+        if _NO_MATRIX not in why:
+            counts[why] += sizes.get(label, 0)
+    whole = sum(counts.values()) + sum(sizes.get(label, 0) for label in trimmed.solved)
+    reasons = {why: count / max(whole, 1) for why, count in counts.most_common() if count > 0}
+    others = sum(sizes.values()) - whole
+    return {"weights": whole, "others": others, "skipped": sum(reasons.values()), "reasons": reasons}
 
 
 def magnitude(asked: Request) -> Iterator[list[dict[str, Any]]]:
@@ -99,7 +106,7 @@ def _row(name: str, density: float, short: bool) -> dict[str, Any]:
 
 
 _HEADER: Final = (
-    *("model", "density", "weights", "treated", "left", "net-trim", "magnitude", "ratio"),
+    *("model", "density", "weights", "other constants", "treated", "left", "net-trim", "magnitude", "ratio"),
     *("skipped", "most of it since", "s", "CPU s"),
 )
 
@@ -117,11 +124,12 @@ def ratio(row: Mapping[str, Any]) -> float:
 def _line(row: Mapping[str, Any]) -> tuple[object, ...]:
     start = (row["model"], f"{row['density']:g}")
     if "failure" in row:
-        return (*start, "-", "-", "-", "-", "-", "-", "-", row["failure"], "-", "-")
+        return (*start, "-", "-", "-", "-", "-", "-", "-", "-", row["failure"], "-", "-")
     reasons = [why for why, share in row["reasons"].items() if share > _BAR_SKIPPED / 10]
     return (
         *start,
         f"{row['weights']:,}",
+        f"{row['others']:,}",
         f"{row['treated'] / row['weights']:.1%}",
         f"{row['nonzeros'] / max(row['treated'], 1):.1%}",
         f"{float(row['net_trim']):.4f}",

@@ -16,6 +16,7 @@ from graphshrink.solvers._net_trim_finish import nothing
 from graphshrink.solvers._net_trim_iterate import by_admm
 from graphshrink.solvers._net_trim_path import by_density
 from graphshrink.solvers._net_trim_problem import AT_LEAST, AT_MOST, BREACH, EQUAL, TOLERANCE, Problem, Solution
+from graphshrink.solvers._net_trim_reduced import reduced
 
 __all__ = ["AT_LEAST", "AT_MOST", "BREACH", "EQUAL", "Problem", "Solution", "Solver", "solve", "solve_density"]
 
@@ -53,6 +54,13 @@ def solve(
     trivial = nothing(problem)
     if trivial.converged:
         return trivial
+    fewer = reduced(problem)
+    if fewer is not None:
+        return fewer.back(_solved(fewer.problem, solver, weights, tolerance, iterations))
+    return _solved(problem, solver, weights, tolerance, iterations)
+
+
+def _solved(problem: Problem, solver: Solver, weights: Array | None, tolerance: float, iterations: int) -> Solution:
     if solver == "cvxpy" or (solver == "auto" and _fits(problem, SMALL)):
         return by_cvxpy(problem, tolerance)
     found = by_admm(problem, weights, tolerance, iterations)
@@ -77,4 +85,7 @@ def solve_density(
     """
     if not 0.0 <= density <= 1.0:
         raise InternalError(f"net-trim: density is {density}, needs 0 to 1")
+    fewer = reduced(problem)
+    if fewer is not None:
+        return fewer.back(by_density(fewer.problem, density, tolerance, iterations))
     return by_density(problem, density, tolerance, iterations)
