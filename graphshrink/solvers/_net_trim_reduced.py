@@ -68,8 +68,7 @@ def reduced(problem: Problem) -> Reduced | None:
 
 
 def _mean(problem: Problem, values: Array) -> Array:
-    width = values.shape[1]
     if not problem.bias:
-        return np.zeros(width)
-    mean: Array = np.asarray(values.sum(axis=0, dtype=np.float64)).reshape(width) / len(values)
+        return np.zeros(values.shape[1])
+    mean: Array = np.einsum("pn->n", values, dtype=np.float64) / len(values)
     return mean
