@@ -3,7 +3,6 @@
 import json
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -12,10 +11,7 @@ from benchmarks.frontier.store import reason
 from benchmarks.measuring import Limits, Request, table, watch
 from benchmarks.net_trim.inputs import SOURCES
 from benchmarks.net_trim.magnitude_pruning import prune
-from benchmarks.net_trim.trimming import Bench, Trimmed, nonzeros
-from graphshrink.ir.graph import Graph
-from graphshrink.ir.tensor import FLOATING
-from graphshrink.ir.weight import weights
+from benchmarks.net_trim.trimming import Bench, left_alone, nonzeros
 from graphshrink.passes.net_trim import NetTrim
 from graphshrink.report.ledger import json_ready
 from testmodels.fetching import FetchError
@@ -27,7 +23,6 @@ _HELD_OUT, _HELD_OUT_SHORT = 200, 50
 _ROWS: Final = 2000  # of activations a layer
 _LIMITS: Final = Limits(seconds=900, memory=12 << 30)
 _BAR_SKIPPED: Final = 0.05
-_NO_MATRIX: Final = "is no "  # weight matrix, kernel, product: what the pass says of other constants
 
 
 def both(name: str, density: float, fit: int, held_out: int) -> dict[str, Any]:
@@ -53,27 +48,10 @@ def both(name: str, density: float, fit: int, held_out: int) -> dict[str, Any]:
         "magnitude": theirs.worst,
         "seconds": trimmed.seconds,
         "processor_seconds": busy,
-        **_left_alone(bench.graph, trimmed),
+        **left_alone(bench.graph, trimmed),
     }
     answer: dict[str, Any] = json_ready(row)
     return answer
-
-
-def _left_alone(graph: Graph, trimmed: Trimmed) -> dict[str, Any]:
-    """Weights that something is multiplied with, those of them that were left alone, and why, by share; and the rest.
-
-    Biases, factors for channels, masks, and other constants that are no matrix of a product are no weights here,
-    however many there are: there is nothing that Net-Trim could do with them.
-    """
-    sizes = {w.label: w.tensor.size for w in weights(graph) if w.tensor.elem_type in FLOATING}
-    counts: Counter[str] = Counter()
-    for label, why in trimmed.skipped.items():
-        if _NO_MATRIX not in why:
-            counts[why] += sizes.get(label, 0)
-    whole = sum(counts.values()) + sum(sizes.get(label, 0) for label in trimmed.solved)
-    reasons = {why: count / max(whole, 1) for why, count in counts.most_common() if count > 0}
-    others = sum(sizes.values()) - whole
-    return {"weights": whole, "others": others, "skipped": sum(reasons.values()), "reasons": reasons}
 
 
 def magnitude(asked: Request) -> Iterator[list[dict[str, Any]]]:

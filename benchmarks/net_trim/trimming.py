@@ -1,6 +1,7 @@
 """Passes that fit layers on a whole model, without the manager that would take settings back: measured as they are."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from graphshrink.calibration.engine import Calibration
 from graphshrink.calibration.samples import Samples, held
 from graphshrink.ir.graph import Graph
+from graphshrink.ir.tensor import FLOATING
 from graphshrink.ir.types import Feeds
 from graphshrink.ir.weight import weights
 from graphshrink.onnx_io.external import model_files
@@ -28,6 +30,7 @@ Own: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Options of single layers, by name."""
 
 _ALIKE: Final[Own] = {}
+_NO_MATRIX: Final = "is no "  # weight matrix, kernel, product: what passes say of other constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,3 +120,20 @@ def nonzeros(graph: Graph, labels: Sequence[str]) -> dict[str, tuple[int, int]]:
     """Non-zero and all elements of some weights, by label."""
     wanted = set(labels)
     return {w.label: (int(np.count_nonzero(w.array)), w.tensor.size) for w in weights(graph) if w.label in wanted}
+
+
+def left_alone(graph: Graph, trimmed: Trimmed) -> dict[str, Any]:
+    """Weights that something is multiplied with, those of them that were left alone, and why, by share; and the rest.
+
+    Biases, factors for channels, masks, and other constants that are no matrix of a product are no weights here,
+    however many there are: there is nothing that a pass could do with them.
+    """
+    sizes = {w.label: w.tensor.size for w in weights(graph) if w.tensor.elem_type in FLOATING}
+    counts: Counter[str] = Counter()
+    for label, why in trimmed.skipped.items():
+        if _NO_MATRIX not in why:
+            counts[why] += sizes.get(label, 0)
+    whole = sum(counts.values()) + sum(sizes.get(label, 0) for label in trimmed.solved)
+    reasons = {why: count / max(whole, 1) for why, count in counts.most_common() if count > 0}
+    others = sum(sizes.values()) - whole
+    return {"weights": whole, "others": others, "skipped": sum(reasons.values()), "reasons": reasons}

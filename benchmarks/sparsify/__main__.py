@@ -19,12 +19,10 @@ from benchmarks.frontier.store import reason
 from benchmarks.measuring import Limits, Request, request, table, watch
 from benchmarks.net_trim import magnitude_pruning
 from benchmarks.net_trim.inputs import SOURCES
-from benchmarks.net_trim.trimming import Bench, nonzeros
+from benchmarks.net_trim.trimming import Bench, left_alone, nonzeros
 from benchmarks.sparsify import sparse_gpt
 from graphshrink.errors import GraphshrinkError
 from graphshrink.ir.graph import Graph
-from graphshrink.ir.tensor import FLOATING
-from graphshrink.ir.weight import weights
 from graphshrink.passes.sparsify import Sparsify
 from graphshrink.report.ledger import json_ready
 from testmodels.fetching import FetchError
@@ -58,17 +56,13 @@ def compare(name: str, density: float, fit: int, held_out: int) -> dict[str, Any
             },
         }
         errors = {who: _error(bench, graph) for who, graph in graphs.items()}
-    whole = sum(w.tensor.size for w in weights(bench.graph) if w.tensor.elem_type in FLOATING)
-    skipped = {label: why for label, why in ours.skipped.items() if why}
-    sizes = {w.label: w.tensor.size for w in weights(bench.graph) if w.label in skipped}
     row = {
-        "weights": whole,
         "treated": treated,
         "nonzeros": sum(count for count, _ in left.values()),
-        "skipped": sum(sizes.values()) / whole,
         "seconds": ours.seconds,
         "processor_seconds": busy,
         **errors,
+        **left_alone(bench.graph, ours),
     }
     answer: dict[str, Any] = json_ready(row)
     return answer

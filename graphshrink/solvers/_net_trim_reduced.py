@@ -68,7 +68,8 @@ def reduced(problem: Problem) -> Reduced | None:
 
 
 def _mean(problem: Problem, values: Array) -> Array:
+    width: int = values.shape[1]
     if not problem.bias:
-        return np.zeros(values.shape[1])
+        return np.zeros(width)
     mean: Array = np.einsum("pn->n", values, dtype=np.float64) / len(values)
     return mean
