@@ -9,11 +9,12 @@ a run that was broken off goes on where it was. `python -m benchmarks.frontier.r
 
 import argparse
 import importlib
+import json
 import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -35,8 +36,10 @@ _GB: Final = 10**9
 Named = TypeVar("Named", Task, Tool)
 
 
-def run(tasks: Sequence[Task], tools: Sequence[Tool], store: Store, request: Request) -> list[dict[str, Any]]:
-    """Rows of all models; the results so far are written after each."""
+def run(
+    tasks: Sequence[Task], tools: Sequence[Tool], store: Store, request: Request, known: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Rows of all models; the results so far are written after each, beside what is known of others."""
     total: Counter[str] = Counter()
     for _ in tasks:
         total.update(count(tools))
@@ -50,8 +53,30 @@ def run(tasks: Sequence[Task], tools: Sequence[Tool], store: Store, request: Req
             rows.append({"model": task.name, "about": task.about, "failure": str(e)})
         print(f"\n{model_table(rows[-1])}\n", flush=True)
         versions = {name: version for tool in tools for name, version in tool.versions().items()}
-        request.save({"tool_versions": versions, "models": rows})
+        versions = {**known.get("tool_versions", {}), **versions}
+        request.save({"tool_versions": versions, "models": merged(known.get("models", ()), rows)})
     return rows
+
+
+def merged(known: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows by model with new ones among them; in a model's row, tools by name likewise."""
+    places = {tool.name: place for place, tool in enumerate(TOOLS)}
+    found = {row["model"]: row for row in known}
+    for row in rows:
+        before = found.get(row["model"], {})
+        tools = {tool["tool"]: tool for one in (before, row) for tool in one.get("tools", ())}
+        order = sorted(tools, key=lambda name: places.get(name, len(places)))
+        whole = row if "failure" in row or not tools else {**row, "tools": [tools[name] for name in order]}
+        found[row["model"]] = whole
+    return list(found.values())
+
+
+def _known(into: Path | None, part: bool) -> dict[str, Any]:
+    """What a file of results says; nothing where all of it is made anew."""
+    if into is None or not part or not into.exists():
+        return {}
+    known: dict[str, Any] = json.loads(into.read_text(encoding="utf-8"))
+    return known
 
 
 def _shortened(tool: Tool) -> Tool:
@@ -71,8 +96,8 @@ def _named(known: Iterable[Named], names: str | None, parser: argparse.ArgumentP
 def _parser() -> argparse.ArgumentParser:
     summary = (__doc__ or "").strip().splitlines()[0]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.frontier", description=summary)
-    parser.add_argument("--models", metavar="A,B", help="only these; nothing is written unless --json is given")
-    parser.add_argument("--tools", metavar="A,B", help="only these; nothing is written unless --json is given")
+    parser.add_argument("--models", metavar="A,B", help="only these, the rest of --json's file stays")
+    parser.add_argument("--tools", metavar="A,B", help="only these, the rest of --json's file stays")
     parser.add_argument("--short", action="store_true", help="one shipped model, few tools and settings; for CI")
     parser.add_argument("--retry", action="store_true", help="try again what failed before")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the results go")
@@ -100,7 +125,8 @@ def main() -> int:
         # A short run is a test of the code, so that it takes nothing from earlier ones.
         scratch = stack.enter_context(tempfile.TemporaryDirectory()) if options.short else None
         folder = options.cache or (Path(scratch) if scratch else cache_folder() / "frontier")
-        rows = run(tasks, tools, Store(folder, limits, options.retry), request)
+        known = _known(request.into, options.models is not None or options.tools is not None)
+        rows = run(tasks, tools, Store(folder, limits, options.retry), request, known)
     if options.short:
         _expect_sound(rows)
     return 1 if any("failure" in row for row in rows) else 0

@@ -138,6 +138,11 @@ def _share(tool: Row | None, row: Row, best: Row | None) -> str:
     return f"**{share}**" if tool is best else share
 
 
+def is_ours(tool: str) -> bool:
+    """Whether a tool is graphshrink, with whatever passes."""
+    return tool.startswith(OURS)
+
+
 def smallest(tools: Iterable[Row]) -> Row | None:
     """The tool with the smallest file within the bar."""
     return min(
@@ -153,8 +158,8 @@ def readme_table(results: Row) -> str:
 
 
 def _readme_line(row: Row) -> Sequence[object]:
-    ours = smallest(tool for tool in row["tools"] if tool["tool"] == OURS)
-    other = smallest(tool for tool in row["tools"] if tool["tool"] != OURS)
+    ours = smallest(tool for tool in row["tools"] if is_ours(tool["tool"]))
+    other = smallest(tool for tool in row["tools"] if not is_ours(tool["tool"]))
     score = f"{row['test']['score']:.4f} ({row['test']['n']:,})"
     return (
         *(row["model"], f"{row['bytes']:,}", score, *_bytes_and_points(ours)),

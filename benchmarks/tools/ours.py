@@ -16,6 +16,7 @@ def shrink(model: Path, out: Path, feeds: Sequence[Feeds], setting: Setting) -> 
         str(setting["passes"]),
         calibration=list(feeds),
         max_error=float(setting["max_error"]),
+        encoding=str(setting.get("encoding", "fast")),
         file_name=out.name,
     )
     compiled.save(out)
@@ -23,6 +24,13 @@ def shrink(model: Path, out: Path, feeds: Sequence[Feeds], setting: Setting) -> 
 
 def _sharing(bits: int, max_error: float) -> Setting:
     return {"passes": f"strip, weight-sharing{{bits={bits}}}", "max_error": max_error}
+
+
+def _fitted(density: float, bits: int, codebook: str) -> Setting:
+    """No error is too large: the score on development items alone decides which setting counts."""
+    thinned = f"sparsify{{density={density:g}}}, " if density < 1 else ""
+    shared = f"weight-sharing{{bits={bits}, codebook={codebook}, assignment=compensated}}"
+    return {"passes": f"strip, {thinned}{shared}", "max_error": 1.0, "encoding": "small"}
 
 
 TOOLS: Final = (
@@ -33,6 +41,19 @@ TOOLS: Final = (
         (
             *(_sharing(bits, 0.1) for bits in (8, 6, 4)),
             *(_sharing(bits, 0.3) for bits in (5, 4, 3)),
+        ),
+        calibrated=True,
+        packages=("graphshrink",),
+        sources=("graphshrink", "passes"),
+    ),
+    Tool(
+        "graphshrink-fitted",
+        "graphshrink, text out, weights pruned, shared and fitted, stored as streams",
+        shrink,
+        (
+            _fitted(1, 4, "entropy"),
+            _fitted(1, 3, "entropy"),
+            *(_fitted(density, bits, "kmeans") for density, bits in ((0.5, 4), (0.5, 3), (0.3, 3), (0.15, 3))),
         ),
         calibrated=True,
         packages=("graphshrink",),

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 
 from benchmarks.frontier import plan
-from benchmarks.frontier.__main__ import run
+from benchmarks.frontier.__main__ import merged, run
 from benchmarks.frontier.plan import Bench, count
 from benchmarks.frontier.progress import Progress
 from benchmarks.frontier.store import Outcome, Step, Store
@@ -176,7 +176,7 @@ def test_a_model_that_cannot_be_had_is_a_row_with_the_reason(
     tasks = [replace(there, name="gone", model=absent), there]
     written = tmp_path / "results.json"
     request = Request("frontier", short=True, into=written)
-    rows = run(tasks, [tool("t", GENTLE)], Pretended(tmp_path, says), request)
+    rows = run(tasks, [tool("t", GENTLE)], Pretended(tmp_path, says), request, {})
     assert rows[0] == {"model": "gone", "about": there.about, "failure": "no network"}
     assert rows[1]["tools"][0]["chosen"] == 0
     assert json.loads(written.read_text())["models"] == rows
@@ -190,3 +190,19 @@ def test_what_a_score_depends_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(plan, asked, Mock(return_value="other"))
     after = [step.key for step in row_of(tmp_path, tool("t", GENTLE))[1].ran if step.name == "score"]
     assert len({*before, *after}) == len(before) + len(after)
+
+
+def test_new_rows_stand_among_known_ones() -> None:
+    known: list[dict[str, Any]] = [
+        {"model": "a", "bytes": 1, "tools": [{"tool": "ort-static", "bytes": 5}, {"tool": "graphshrink", "bytes": 3}]},
+        {"model": "b", "bytes": 2, "tools": []},
+    ]
+    new: list[dict[str, Any]] = [
+        {"model": "a", "bytes": 9, "tools": [{"tool": "graphshrink", "bytes": 2}]},
+        {"model": "c", "failure": "no"},
+    ]
+    found = merged(known, new)
+    assert [row["model"] for row in found] == ["a", "b", "c"]
+    assert found[0]["bytes"] == 9
+    assert [(tool["tool"], tool["bytes"]) for tool in found[0]["tools"]] == [("graphshrink", 2), ("ort-static", 5)]
+    assert found[1:] == [known[1], new[1]]

@@ -28,7 +28,13 @@ def test_settings_are_plain_and_their_own(tool: Tool) -> None:
 
 
 def test_tools_without_extras_are_there() -> None:
-    assert {tool.name for tool in RUNNABLE} == {"graphshrink", "ort-dynamic", "ort-static", "fp16-ort"}
+    assert {tool.name for tool in RUNNABLE} == {
+        "graphshrink",
+        "graphshrink-fitted",
+        "ort-dynamic",
+        "ort-static",
+        "fp16-ort",
+    }
     assert [tool.missing() for tool in RUNNABLE] == [None] * len(RUNNABLE)
 
 
@@ -49,8 +55,9 @@ def test_every_setting_gives_a_smaller_model_that_runs(tool: Tool, tmp_path: Pat
         tool.compress(model, out, feeds if tool.calibrated else [], setting)
         assert out.stat().st_size < model.stat().st_size, setting
         found = outputs(out)
-        # Rough: 3 bits and a bound of 0.3 are among the settings; zeros or noise would give 1 and more.
-        assert np.linalg.norm(found - expected) < 0.4 * np.linalg.norm(expected), setting
+        # Rough: 3 bits, a bound of 0.3, and few of many random weights are among the settings; noise would give 1.
+        most = 0.9 if "sparsify" in str(setting.get("passes")) else 0.4
+        assert np.linalg.norm(found - expected) < most * np.linalg.norm(expected), setting
 
 
 def outputs(model: Path) -> Array:
