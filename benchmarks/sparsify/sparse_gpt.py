@@ -2,19 +2,21 @@
 
 Layer after layer, each with the same share of weights, on the inputs that the layers before now give. The outputs to be
 kept are those of the layer's own old weights on these inputs; biases stay. Damping .01 of the mean diagonal, blocks of
-128 inputs; inputs that are always zero lose their weights.
+128 inputs; inputs that are always zero lose their weights. Tables whose rows are looked up are pruned by magnitude.
 """
 
 from collections.abc import Mapping
 
 import numpy as np
 
+from benchmarks.net_trim import magnitude_pruning
 from graphshrink.calibration.engine import Calibration
 from graphshrink.ir import edit
 from graphshrink.ir.extract import dynamic_operators
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.types import Array
 from graphshrink.ir.weight import weights
+from graphshrink.ops.lookup import Lookup
 from graphshrink.passes._layer_moments import layer_moments
 from graphshrink.passes._layer_plan import Plan, plan
 from graphshrink.passes._layer_states import named_states
@@ -27,7 +29,7 @@ def prune(graph: Graph, densities: Mapping[str, float], calibration: Calibration
 
     Args:
         graph: the model.
-        densities: shares of weights to keep, by label of the weight; not of tables that are looked up.
+        densities: shares of weights to keep, by label of the weight.
         calibration: of the inputs.
     """
     pruned = graph.copy()
@@ -36,13 +38,16 @@ def prune(graph: Graph, densities: Mapping[str, float], calibration: Calibration
         coming = [(layer.values, layer.values) for layer in plans]
         with calibration.sequential(pruned, coming=coming) as sequential:
             for layer in plans:
+                if isinstance(layer.affine.form, Lookup):
+                    continue
                 moments = layer_moments(layer, sequential, 0)
                 density = densities[layer.weight.label]
                 hessians = moments.gram[:, :-1, :-1]
                 new = [_pruned(w, h, density) for w, h in zip(moments.weights, hessians, strict=True)]
                 tensor = layer.weight.tensor.with_array(moments.stored(layer, np.stack(new)))
                 edit.set_constant(pruned, layer.weight.name, tensor)
-    return pruned
+    tables = [layer.weight for layer in plans if isinstance(layer.affine.form, Lookup)]
+    return magnitude_pruning.prune(pruned, {w.label: round(densities[w.label] * w.tensor.size) for w in tables})
 
 
 def _plans(graph: Graph, densities: Mapping[str, float]) -> list[Plan]:
