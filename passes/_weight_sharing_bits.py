@@ -1,7 +1,7 @@
-"""How many bits each tensor gets under one bound on the error of the model's outputs."""
+"""How many bits each tensor gets under one bound on the error of the model's outputs, or on the bytes of all."""
 
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -49,17 +49,51 @@ def curve(grouping: Grouping, least: int, streams: bool, attempt: Callable[[int]
     return levels
 
 
-def shared_out(curves: Sequence[tuple[int, list[Level]]], budget: float) -> list[int | None]:
-    """The bits of each tensor, or None where it stays as it is, of the least bytes within the budget of errors.
+class Shared(NamedTuple):
+    """What tensors get.
 
-    Args:
-        curves: of each tensor its bytes as it is, and its levels.
-        budget: the sum of errors.
+    Attributes:
+        bits: of each, or None where it stays as it is.
+        missed: what was asked for and could not be done; empty where all of it is.
     """
-    # A tensor that is left alone is a level too, without an error; so there always is an answer.
-    costs = [np.array([level.bytes for level in levels] + [float(plain)]) for plain, levels in curves]
-    loads = [np.array([level.error for level in levels] + [0.0]) for _, levels in curves]
-    chosen = allocate(costs, loads, budget) or []
+
+    bits: list[int | None]
+    missed: str = ""
+
+
+Curves: TypeAlias = Sequence[tuple[int, list[Level]]]
+"""Of each tensor its bytes as it is, and its levels."""
+
+
+def shared_out(curves: Curves, budget: float) -> Shared:
+    """The bits of least bytes for which errors are within a budget together."""
+    chosen = allocate(_bytes_of(curves), _errors_of(curves), budget) or []
+    return Shared(_bits(curves, chosen))
+
+
+def within(curves: Curves, most: int) -> Shared:
+    """The bits of least error for which all tensors are within some bytes together, or as near as can be."""
+    sizes = _bytes_of(curves)
+    chosen = allocate(_errors_of(curves), sizes, most)
+    if chosen is not None:
+        return Shared(_bits(curves, chosen))
+    smallest = [int(each.argmin()) for each in sizes]
+    least = sum(float(each.min()) for each in sizes)
+    return Shared(
+        _bits(curves, smallest), f"its weights take {least:,.0f} bytes at least, more than the {most:,} of size"
+    )
+
+
+def _bytes_of(curves: Curves) -> list[Array]:
+    # A tensor that is left alone is a level too, without an error; so there always is an answer to `shared_out`.
+    return [np.array([level.bytes for level in levels] + [float(plain)]) for plain, levels in curves]
+
+
+def _errors_of(curves: Curves) -> list[Array]:
+    return [np.array([level.error for level in levels] + [0.0]) for _, levels in curves]
+
+
+def _bits(curves: Curves, chosen: Sequence[int]) -> list[int | None]:
     return [
         levels[level].bits if level < len(levels) else None for level, (_, levels) in zip(chosen, curves, strict=True)
     ]

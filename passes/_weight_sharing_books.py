@@ -28,12 +28,14 @@ class Wanted:
         bits: what the number of entries, or the error, goes by.
         streams: whether codes are stored as streams, for which rare entries and a zero beside them cost little.
         rate: what a bit is worth, for `entropy`; 1 is the slope of k-means with as many bits.
+        given: the entries, where other weights have them too; None where they are chosen.
     """
 
     kind: Kind
     bits: int
     streams: bool
     rate: float = 1.0
+    given: tuple[float, ...] | None = None
 
     def entries(self, has_zero: bool) -> int:
         """Of one codebook, without the zero of pruned weights."""
@@ -89,11 +91,17 @@ def made(
         wanted: what is wanted.
         dtype: of the tensor, which entries are rounded to.
     """
+    if wanted.given is not None:
+        entries = np.array(wanted.given)
+        return Made(tuple(Codebook(entries, np.zeros(len(entries))) for _ in values))
     return _KINDS[wanted.kind](values, weights, zeros, wanted, dtype)
 
 
-def basis(kind: Kind, entries: Array) -> Array:
+def basis(wanted: Wanted, entries: Array) -> Array:
     """(K, P): entries that are fitted are sums of these columns; a row of zeros is that of an entry that stays."""
+    kind = wanted.kind
+    if wanted.given is not None:
+        return np.zeros((len(entries), 0))
     if kind == "grid":
         peak = float(np.abs(entries).max())
         most = max(1, (len(entries) - 1) // 2)

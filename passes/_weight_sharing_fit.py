@@ -154,7 +154,7 @@ def _books(task: Task, values: Array, wanted: Wanted) -> _Made:
         penalty[number, : len(book.entries)] = found.slope * book.bits
     bases = [np.zeros((most, 0))] * count
     for number, book in enumerate(found.books):
-        own = basis(wanted.kind, book.entries)
+        own = basis(wanted, book.entries)
         bases[number] = np.concatenate([own, np.zeros((most - len(own), own.shape[1]))])
     return _Made(Books(entries, penalty, task.of), found, bases)
 

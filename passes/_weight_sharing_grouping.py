@@ -63,7 +63,7 @@ def choose(array: Array, axis: int | None, granularity: str, bits: int, most: in
 def _groupings(array: Array, axis: int | None, granularity: str, bits: int) -> list[tuple[Grouping, float]] | Skipped:
     """What there is to choose from: groupings, each with the extra bits a weight that its codebooks take."""
     whole = (Grouping(0, 1), 0.0)
-    if granularity == "tensor" or (axis is None and granularity == "auto"):
+    if granularity in ("tensor", "model") or (axis is None and granularity == "auto"):
         return [whole]
     if axis is None:
         return Skipped("its uses do not agree on an axis of output channels")

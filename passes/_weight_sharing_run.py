@@ -15,11 +15,12 @@ from graphshrink.passes._layer_moments import layer_moments
 from graphshrink.passes._layer_plan import Plan
 from graphshrink.passes._layer_states import named_states
 from graphshrink.passes._layerwise import attempted, difference, no_samples, planned, put
-from graphshrink.passes._weight_sharing_bits import Level, Tried, curve, shared_out
+from graphshrink.passes._weight_sharing_bits import Level, Tried, curve, shared_out, within
 from graphshrink.passes._weight_sharing_books import Wanted, coded
 from graphshrink.passes._weight_sharing_fit import Assignment, Task, fitted, task
 from graphshrink.passes._weight_sharing_grouping import Grouping, already, choose
 from graphshrink.passes._weight_sharing_nearest import clustered
+from graphshrink.passes._weight_sharing_pooled import pooled
 from graphshrink.passing.base import Changed, Context, Layer, Outcome, Pass, PassResult, Skipped
 
 _BOUND: Final = 0.1  # to share out where the user gives none
@@ -33,7 +34,7 @@ class Choice:
 
     Attributes:
         wanted: its codebooks.
-        granularity: "auto", "tensor", "channel", or a number of channels.
+        granularity: "auto", "model", "tensor", "channel", or a number of channels.
         assignment: "nearest" or "compensated".
         damping: see `weight_sharing`.
         importance: "gradient" or "uniform".
@@ -76,12 +77,18 @@ class Chosen(NamedTuple, Generic[P]):
 
     def detail(self, grouping: Grouping) -> str:
         """For reports."""
-        kind = "" if self.choice.wanted.kind == "kmeans" else f", {self.choice.wanted.kind}"
-        return f"{self.choice.wanted.bits} bits, {grouping.label}{kind}"
+        wanted = self.choice.wanted
+        kind = "" if wanted.kind == "kmeans" else f", {wanted.kind}"
+        label = grouping.label if wanted.given is None else "the codebook of several layers"
+        return f"{wanted.bits} bits, {label}{kind}"
 
     def with_bits(self, bits: int) -> "Chosen[P]":
         """The same with a number of bits."""
         return self._replace(choice=replace(self.choice, wanted=replace(self.choice.wanted, bits=bits)))
+
+    def with_entries(self, entries: tuple[float, ...]) -> "Chosen[P]":
+        """The same with a codebook that is given."""
+        return self._replace(choice=replace(self.choice, wanted=replace(self.choice.wanted, given=entries)))
 
 
 class Run(Generic[P]):
@@ -92,18 +99,21 @@ class Run(Generic[P]):
         graph: changed in place.
         context: of the pass.
         result: where outcomes go.
+        most_bytes: that all tensors whose bits are to be chosen may take together; 0 for a bound on their error.
     """
 
-    def __init__(self, step: P, graph: Graph, context: Context, result: PassResult) -> None:
+    def __init__(self, step: P, graph: Graph, context: Context, result: PassResult, most_bytes: int = 0) -> None:
         self._step = step
         self._graph = graph
         self._context = context
         self._result = result
+        self._most_bytes = most_bytes
         self._reasons: dict[str, str] = {}  # why layers that should be fitted are not
         self._important: dict[str, Array] = {}
 
     def share(self, chosen: list[Chosen[P]]) -> None:
         """Give every layer what it is to get."""
+        chosen = _with_common_books(chosen)
         if not any(one.choice.uses_samples or one.choice.part for one in chosen):
             self._alone(chosen)
             return
@@ -204,7 +214,11 @@ class Run(Generic[P]):
         budget = (_MARGIN * bound) ** 2
         curves = self._curves(asked, plans, budget)
         sizes = [asked[label].layer.weight.tensor.nbytes for label in curves]
-        given = dict(zip(curves, shared_out(list(zip(sizes, curves.values(), strict=True)), budget), strict=True))
+        pairs = list(zip(sizes, curves.values(), strict=True))
+        shared = within(pairs, self._most_bytes) if self._most_bytes else shared_out(pairs, budget)
+        given = dict(zip(curves, shared.bits, strict=True))
+        if shared.missed:
+            self._result.missed.append(shared.missed)
         for label, bits in given.items():
             if bits is None:
                 self._result.layers[label] = Skipped(_TOO_MUCH)
@@ -253,6 +267,21 @@ class Run(Generic[P]):
         return curve(grouping, least, choice.wanted.streams, attempt, budget)
 
 
+def _with_common_books(chosen: list[Chosen[P]]) -> list[Chosen[P]]:
+    """Layers of granularity "model" that want the same, with the entries of one codebook."""
+    together: dict[tuple[Wanted, str], list[Chosen[P]]] = {}
+    for one in chosen:
+        if one.choice.granularity == "model" and not isinstance(one.grouping, Skipped):
+            together.setdefault((one.choice.wanted, one.layer.weight.array.dtype.str), []).append(one)
+    given = {
+        one.label: pooled([other.layer.weight.array for other in group], wanted)
+        for (wanted, _), group in together.items()
+        for one in group[:1]
+    }
+    first = {one.label: group[0].label for group in together.values() for one in group}
+    return [one if one.label not in first else one.with_entries(given[first[one.label]]) for one in chosen]
+
+
 def _shared(one: Chosen[P]) -> tuple[Outcome, Array | None]:
     """What becomes of one weight by itself, and its new values if they change."""
     started = time.perf_counter()
@@ -260,7 +289,7 @@ def _shared(one: Chosen[P]) -> tuple[Outcome, Array | None]:
     if isinstance(grouping, Skipped):
         return grouping, None
     rows = grouping.rows(array)
-    if wanted.kind in ("kmeans", "weighted"):  # nothing is known of how much a weight matters
+    if wanted.given is None and wanted.kind in ("kmeans", "weighted"):  # nothing is known of how much a weight matters
         found = clustered(rows, 1 << wanted.bits)
         if found is None:
             return already(grouping, wanted.bits), None

@@ -17,6 +17,7 @@ from graphshrink.passes._weight_sharing_books import Kind, Wanted
 from graphshrink.passes._weight_sharing_fit import Assignment
 from graphshrink.passes._weight_sharing_run import Choice, Chosen, Run
 from graphshrink.passing.base import Context, Layer, Pass, PassResult, Skipped
+from graphshrink.passing.sizes import bytes_of
 
 _TOO_SMALL: Final = "too small to gain from sharing"
 _CHUNK: Final = 1 << 18  # weights: small beside any tensor for which memory matters
@@ -49,12 +50,15 @@ class WeightSharing(Pass):
     Attributes:
         bits: bits a weight, 1 to 8; "auto" chooses them for each tensor under the model's bound, "auto/2" under half
             of it.
-        granularity: "auto", "tensor", "channel", or the number of channels that share a codebook.
+        granularity: "auto", "tensor", "channel", or the number of channels that share a codebook; "model" for one
+            codebook for all layers.
         codebook: how values are chosen: "kmeans"; "weighted" by how much each weight matters on the samples; "entropy",
             as far apart as k-means would have them but with the shortest Huffman codes, for --encoding small; "grid",
             whole multiples of a step; "soft", the means of a mixture of normal distributions.
         assignment: "nearest" value for each weight, or "compensated".
         rate: what a bit is worth to codebook=entropy, above 0: 1 as much as to k-means of so many bits, more for fewer.
+        size: with bits=auto, about how many bytes all shared weights may take together, such as "250kB"; the bound on
+            the error does not count then. 0 for no such bound.
         damping: how strongly weights stay close to the old ones where samples say little; above 0. Times a layer's
             inputs over its rows, and the mean squared input, it is added to the square of each.
         importance: of the outputs of a layer: "gradient", by how much the model's outputs depend on them, or "uniform".
@@ -67,26 +71,35 @@ class WeightSharing(Pass):
     codebook: str = "kmeans"
     assignment: str = "nearest"
     rate: float = 1.0
+    size: int | str = 0
     damping: float = 0.3
     importance: str = "gradient"
 
     def __post_init__(self) -> None:
         number = self.granularity.isascii() and self.granularity.isdecimal() and len(self.granularity) < 10
-        fits = self.granularity in ("auto", "tensor", "channel") or (number and int(self.granularity) > 0)
+        fits = self.granularity in ("auto", "model", "tensor", "channel") or (number and int(self.granularity) > 0)
         named, part = isinstance(self.bits, str), _part(self.bits)
         limits = {
             f"bits={self.bits!r} is no int, and neither auto nor like auto/2": part or not named,
             f"bits={self.bits} is outside 1 to 8": named or 1 <= int(self.bits) <= 8,
-            f"granularity={self.granularity!r} is none of auto, tensor, channel, or a number of channels": fits,
+            f"granularity={self.granularity!r} is none of auto, model, tensor, channel, or a number of channels": fits,
             f"codebook={self.codebook!r} is none of {', '.join(get_args(Kind))}": self.codebook in get_args(Kind),
             f"assignment={self.assignment!r} is none of nearest, compensated": self.assignment in get_args(Assignment),
             f"rate={self.rate} is not above 0": 0 < self.rate < np.inf,
             f"importance={self.importance!r} is none of gradient, uniform": self.importance in IMPORTANCES,
             f"damping={self.damping} is not above 0": 0 < self.damping < np.inf,
+            f"size={self.size} needs bits=auto": not self.most_bytes or named,
+            "granularity=model needs bits=1 to 8, and codebook=kmeans": self.granularity != "model"
+            or (not named and self.codebook == "kmeans"),
             f"codebook={self.codebook} needs 2 bits or more": self.codebook not in ("grid", "soft") or self.bits != 1,
         }
         if broken := [text for text, holds in limits.items() if not holds]:
             raise UsageError(f"weight-sharing: {broken[0]}")
+
+    @property
+    def most_bytes(self) -> int:
+        """That all shared weights may take together; 0 where there is no bound."""
+        return bytes_of("weight-sharing: size", str(self.size))
 
     def refuses(self, weight: Weight, policy: Policy) -> str | None:
         """Weights that are empty, too small to gain, or not finite."""
@@ -140,7 +153,9 @@ def _run(settings: WeightSharing, graph: Graph, context: Context) -> PassResult:
             layers.append(layer)
         else:
             result.layers[layer.weight.label] = Skipped(_TOO_SMALL)
-    Run(settings, graph, context, result).share([Chosen(layer, layer.settings.choice(context)) for layer in layers])
+    Run(settings, graph, context, result, settings.most_bytes).share(
+        [Chosen(layer, layer.settings.choice(context)) for layer in layers]
+    )
     return result
 
 

@@ -23,12 +23,12 @@ from graphshrink.cli.flags import (
     Shapes,
     TimeLimit,
     WorkerMemory,
-    bytes_of,
     shapes_of,
 )
 from graphshrink.cli.output import expect_distinct, expect_writable, print_lines, say, write_text
 from graphshrink.errors import GraphshrinkError, UsageError, VerificationError
 from graphshrink.escaping import as_json, safe
+from graphshrink.passing.sizes import bytes_of
 from graphshrink.report.text import size
 
 if TYPE_CHECKING:

@@ -1,7 +1,6 @@
 """The options of the main command, which are the keys of a configuration file as well."""
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,6 @@ from cyclopts import Parameter
 from graphshrink.errors import UsageError
 
 _LIST: Final[dict[str, Any]] = {"negative": "", "show_default": False}  # may be given several times
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?", re.IGNORECASE)
-_POWERS: Final = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 Calibration = Annotated[str | None, Parameter(help="Sample inputs: .npz, .npy, a folder, or file.py:function.")]
 Samples = Annotated[int, Parameter(help="Samples to use at most; 80 % to fit, 20 % to judge.")]
@@ -108,12 +105,3 @@ def shapes_of(given: Sequence[str]) -> dict[str, tuple[int, ...]]:
         if not separator or not name or any(dim < 0 for dim in shapes.get(name, ())):
             raise UsageError(f"--input-shape {text!r}: write it like NAME:1,3,224,224")
     return shapes
-
-
-def bytes_of(option: str, text: str) -> int:
-    """`2GB`, `512 MiB` or `1000000` -> bytes; kB is 1,000 and KiB 1,024."""
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise UsageError(f"{option} {text!r}: write it like 2GB or 512MiB")
-    base = 1024 if match[3] else 1000
-    return int(float(match[1]) * base ** _POWERS[match[2].lower()])

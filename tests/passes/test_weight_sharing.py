@@ -394,7 +394,7 @@ def test_bits_out_of_range(bits: int) -> None:
 
 @pytest.mark.parametrize("granularity", ["", "0", "-1", "1.5", "row", "Auto", "²", "٣", "9" * 5000, "1e3"])
 def test_granularity_that_cannot_be(granularity: str) -> None:
-    with pytest.raises(UsageError, match="is none of auto, tensor, channel, or a number of channels"):
+    with pytest.raises(UsageError, match="is none of auto, model, tensor, channel, or a number"):
         WeightSharing(granularity=granularity)
 
 

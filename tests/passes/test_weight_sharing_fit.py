@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from graphshrink.calibration.engine import Calibration
 from graphshrink.calibration.samples import held
@@ -344,6 +344,10 @@ def test_gentler_auto_ends() -> None:
         ({"bits": "many"}, "bits='many' is no int"),
         ({"importance": "none"}, "importance='none' is none of gradient, uniform"),
         ({"codebook": "lloyd"}, "codebook='lloyd' is none of kmeans, weighted, entropy, grid, soft"),
+        ({"size": "1kB"}, "size=1kB needs bits=auto"),
+        ({"size": "many", "bits": "auto"}, "size 'many': write it like 2GB or 512MiB"),
+        ({"granularity": "model", "bits": "auto"}, "granularity=model needs bits=1 to 8, and codebook=kmeans"),
+        ({"granularity": "model", "codebook": "soft"}, "granularity=model needs bits=1 to 8, and codebook=kmeans"),
         ({"assignment": "random"}, "assignment='random' is none of nearest, compensated"),
         ({"rate": 0.0}, "rate=0.0 is not above 0"),
         ({"damping": -1.0}, "damping=-1.0 is not above 0"),
@@ -354,3 +358,62 @@ def test_gentler_auto_ends() -> None:
 def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         WeightSharing(**options)
+
+
+def two_products(factor: float = 1.0) -> onnx.ModelProto:
+    """x (n, 24) -> MatMul 16 -> Relu -> MatMul 16 -> y, the second with weights of another size."""
+    nodes = [node("MatMul", ["x", "W1"], ["h"]), node("Relu", ["h"], ["a"]), node("MatMul", ["a", "W2"], ["y"])]
+    constants = {"W1": normal(24, 16), "W2": np.float32(factor) * normal(16, 16, seed=1)}
+    return model_of(nodes, constants, {"x": ["n", 24]}, {"y": ["n", 16]})
+
+
+PAIR, PAIR_NEW = samples(correlated(200, 24)), samples(correlated(50, 24, seed=7))
+
+
+@pytest.mark.parametrize("assignment", ["nearest", "compensated"])
+def test_one_codebook_for_all_layers(runtime: Runtime, assignment: str) -> None:
+    settings = WeightSharing(bits=2, granularity="model", assignment=assignment)
+    graph, result = shared(two_products(), settings, runtime, PAIR)
+    found = arrays(graph)
+    assert len(np.unique(np.concatenate([found["W1"].reshape(-1), found["W2"].reshape(-1)]))) == 4
+    details = [one.detail for one in result.layers.values() if isinstance(one, Changed)]
+    assert len(details) == 2 and all("the codebook of several layers" in detail for detail in details)
+    again, _ = shared(emit(graph), settings, runtime, PAIR)
+    assert all(np.array_equal(array, found[name]) for name, array in arrays(again).items())
+
+
+def test_pruned_layers_keep_their_zeros_beside_a_common_codebook(runtime: Runtime) -> None:
+    model = two_products()
+    pruned = normal(24, 16)
+    pruned[np.abs(pruned) < 1] = 0
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(pruned, "W1"))
+    graph, _ = shared(model, WeightSharing(bits=2, granularity="model"), runtime, PAIR)
+    found = arrays(graph)
+    assert np.array_equal(found["W1"] == 0, pruned == 0)
+    assert len(np.unique(np.concatenate([each.reshape(-1) for each in found.values()]))) == 4
+
+
+def test_small_and_large_layers_count_alike_for_a_common_codebook(runtime: Runtime) -> None:
+    _, result = shared(two_products(0.01), WeightSharing(bits=4, granularity="model"), runtime, PAIR)
+    assert all(isinstance(one, Changed) and one.weight_error < 0.5 for one in result.layers.values())
+
+
+def test_bits_by_a_bound_on_bytes(runtime: Runtime) -> None:
+    model = two_products()
+    used: list[int] = []
+    errors: list[float] = []
+    for size in (250, 350, 500):
+        graph, result = shared(model, WeightSharing(bits="auto", size=size), runtime, PAIR)
+        outcomes = [one for one in result.layers.values() if isinstance(one, Changed)]
+        used.append(sum(int(one.detail.split()[0]) for one in outcomes))
+        errors.append(error(graph, model, PAIR_NEW))
+        assert not result.missed
+    assert used[0] < used[1] < used[2]
+    assert errors[0] > errors[1] > errors[2]
+
+
+def test_a_bound_on_bytes_that_cannot_be_kept(runtime: Runtime) -> None:
+    graph, result = shared(two_products(), WeightSharing(bits="auto", size="50"), runtime, PAIR)
+    [line] = result.missed
+    assert line.startswith("its weights take ") and line.endswith("more than the 50 of size")
+    assert all(len(np.unique(array)) == 2 for array in arrays(graph).values())
