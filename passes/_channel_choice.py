@@ -54,19 +54,27 @@ class Problems:
         self._folder = tempfile.TemporaryDirectory(prefix="graphshrink-")
         self._kept: dict[str, _Kept] = {}
 
-    def add(self, plan: Plan, sequential: Sequential, seed: int, damping: float) -> str | None:
-        """Go through the samples for a layer; returns why it cannot be judged, or None."""
+    def add(
+        self, plan: Plan, sequential: Sequential, seed: int, damping: float, importance: Array | None = None
+    ) -> str | None:
+        """Go through the samples for a layer; returns why it cannot be judged, or None.
+
+        `importance` (groups, M) is what errors of its outputs are multiplied with; without it they count alike.
+        """
         made = attempted(plan, lambda: layer_moments(plan, sequential, seed))
         if isinstance(made, str):
             return made
-        quadratic = damped(made, damping)
+        factors = np.ones(made.energy.shape) if importance is None else np.broadcast_to(importance, made.energy.shape)
+        quadratic = damped(made, damping).times(factors)
         path = Path(self._folder.name, f"{len(self._kept)}.npz")
         try:
             np.savez(path, hessian=quadratic.hessian, cross=quadratic.cross)
         except OSError as e:
             cure = "let TMPDIR name a folder with more room"
             raise CalibrationError(f"statistics cannot be kept ({e.strerror or e}); {cure}") from e
-        self._kept[plan.weight.name] = _Kept(path, float(made.energy.sum()), made.weights)
+        self._kept[plan.weight.name] = _Kept(
+            path, float(np.sum(made.energy * factors**2)), made.weights * factors[:, None, :]
+        )
         return None
 
     def consumer(self, taker: Taker) -> Consumer | None:

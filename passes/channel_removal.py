@@ -28,6 +28,7 @@ from graphshrink.passes._channel_proof import Proof
 from graphshrink.passes._channel_relevance import relevances
 from graphshrink.passes._channel_repair import repaired
 from graphshrink.passes._channel_report import report
+from graphshrink.passes._layer_importance import importances
 from graphshrink.passes._layer_plan import Plan
 from graphshrink.passes._layer_states import named_states
 from graphshrink.passes._layerwise import attempted, cannot_be_fitted, planned, replaced
@@ -238,11 +239,13 @@ class _Run:
             return self._choose(groups, costs, budgets, ranker)
         with named_states(self.graph), Problems() as problems:
             plans = self._plans(self.graph)
+            important = importances(self.calibration, self.graph, plans.values())
             with self.calibration.sequential(self.graph.copy()) as sequential:
                 for place, plan in enumerate(plans.values()):
                     self.context.progress("channel-removal: statistics", place, len(plans))
                     if self._fits(plan):
-                        problems.add(plan, sequential, self.context.seed, self.settings.damping)
+                        weighed = important.get(plan.weight.label)
+                        problems.add(plan, sequential, self.context.seed, self.settings.damping, weighed)
             criterion = "obs" if self.settings.criterion == "auto" else self.settings.criterion
             known = relevances(self.couplings, groups, self.calibration) if criterion == "lrp" else {}
             return self._choose(groups, costs, budgets, Ranker(self.couplings, plans, problems, criterion, known))
