@@ -8,7 +8,8 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from graphshrink.ir.tensor import T
+from graphshrink.encodings.size import tensor_bytes
+from graphshrink.ir.tensor import T, tensor_of
 from graphshrink.ir.types import Array
 from graphshrink.passes._layer_plan import Plan
 from graphshrink.passes._weight_sharing_fit import Task, rows_of
@@ -75,6 +76,11 @@ class Basis:
         return self.rotation.basis.tobytes()
 
     @property
+    def table(self) -> int:
+        """Bytes of the basis in a file."""
+        return tensor_bytes(tensor_of(self.rotation.basis, "gs00"))
+
+    @property
     def label(self) -> str:
         """For reports."""
         return f"{self.family} {'x'.join(map(str, self.layout.sizes))}"
@@ -100,13 +106,12 @@ def layouts(plan: Plan) -> list[Layout]:
     return [*along, *across]
 
 
-def families(plan: Plan, layout: Layout, asked: str) -> Iterator[Family]:
-    """Which bases there may be for a layout."""
-    kernel = "dct" if plan.affine.use.operator.is_a("Conv", "ConvTranspose") and layout.sizes[0] not in _BLOCKS else None
-    fixed: Family = "dct" if kernel else "block"
-    for family in (fixed, "gram", "klt"):
-        if asked in ("auto", family):
-            yield family  # type: ignore[misc]
+def families(plan: Plan, asked: str) -> list[Family]:
+    """Which bases a layer may have, of those that are asked for."""
+    operator, dims = plan.affine.use.operator, plan.weight.tensor.dims
+    kernel = operator.is_a("Conv", "ConvTranspose") and math.prod(dims[2:]) > 1
+    possible: tuple[Family, ...] = ("dct" if kernel else "block", "gram", "klt")
+    return [family for family in possible if asked in ("auto", family)]
 
 
 def fixed_key(layout: Layout) -> bytes:
@@ -127,7 +132,7 @@ def bases(task: Task, start: Array, asked: str) -> Iterator[Basis]:
         order = layout.order(plan)
         if order is None:
             continue
-        for family in families(plan, layout, asked):
+        for family in families(plan, asked):
             made = _made(family, layout, order, task, start)
             yield Basis(family, layout, Rotation(order, made.astype(np.float32)))
 

@@ -10,9 +10,8 @@ import numpy as np
 
 from graphshrink.encodings import Storage, stored_values
 from graphshrink.encodings.choose import encoded_bytes, forms_of
-from graphshrink.encodings.size import tensor_bytes
 from graphshrink.encodings.spectral import SPECTRAL
-from graphshrink.ir.tensor import Tensor, tensor_of
+from graphshrink.ir.tensor import Tensor
 from graphshrink.ir.types import Array
 from graphshrink.passes._frequency_bases import Basis, bases
 from graphshrink.passes._weight_sharing_fit import Fitted, Task, finished
@@ -20,7 +19,8 @@ from graphshrink.solvers.coded_rows import least_squares
 from graphshrink.solvers.rate_coded import Problem, step_within
 from graphshrink.solvers.transform import coding_gain
 
-_TRIED: Final = 2  # bases of a layer that are fitted: those with most coding gain
+_TRIED: Final = 2  # bases of a layer that are fitted: those that promise most
+_DOUBT: Final = 0.02  # of the bytes: at low rates a basis may do better than it promises
 _FIRST: Final = 0.5  # of the step that goes by the error at high rates
 
 
@@ -72,33 +72,78 @@ class Form:
         return self.tensor.array if self.basis is None else stored_values(self.tensor, SPECTRAL)
 
     @property
-    def decibels(self) -> float:
-        """The gain of the transform."""
-        return 10 * math.log10(self.gain)
-
-    @property
     def table(self) -> int:
         """Bytes of the basis, once for all layers that have it."""
-        return 0 if self.basis is None else tensor_bytes(tensor_of(self.basis.rotation.basis, "gs00"))
+        return 0 if self.basis is None else self.basis.table
 
 
-def forms(task: Task, wish: Wish) -> list[Form] | str:
-    """The layer itself first, then in the bases that promise most; or why none of them makes an error small enough."""
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """A layer in every form that was tried, the spatial one first.
+
+    Attributes:
+        tried: they.
+        best: the most promising basis, whether it was tried or not; None if there is none.
+        promised: by how much it lowers the geometric mean of the variances, as a ratio; 1 if it does not.
+    """
+
+    tried: list[Form]
+    best: Basis | None
+    promised: float
+
+    def beside(self, chosen: Form) -> str:
+        """What was not chosen, for reports."""
+        spatial = self.tried[0]
+        if chosen.basis is not None:
+            return f" + {chosen.table:,} of the basis, spatial {spatial.bytes:,}"
+        if len(self.tried) > 1:
+            other = min(self.tried[1:], key=lambda form: form.bytes)
+            return f", {other.label} {other.bytes:,} + {other.table:,} of the basis, its coding gain {_db(other.gain)}"
+        if self.best is None:
+            return ", no basis fits"
+        return f", no basis promises to pay ({self.best.label} {_db(self.promised)})"
+
+
+def forms(task: Task, wish: Wish, shared: Mapping[bytes, int]) -> Forms | str:
+    """The layer itself, and in the bases that promise most; or why no error is small enough.
+
+    Args:
+        task: the layer.
+        wish: what it is to be.
+        shared: how many layers may have a basis, by its key; 1 where it is not listed.
+    """
     energy = float(task.moments.energy.sum())
     if energy == 0:
         return "its outputs are zero"
     start = least_squares(task.rows)
-    found = [_form(task, wish, start, None, energy)]
-    ranked = sorted(
-        ((-coding_gain(one.rotation.forth(start), one.layout.block), place, one)
-         for place, one in enumerate(bases(task, start, wish.basis))),
-        key=lambda entry: entry[:2],
-    )  # fmt: skip
-    found += [_form(task, wish, start, one, energy) for _, _, one in ranked[:_TRIED]]
-    possible = [form for form in found if form is not None]
-    if found[0] is None or not possible:
+    spatial = _form(task, wish, start, None, energy)
+    if spatial is None:
         return "no step that was tried keeps its outputs"
-    return possible
+    ranked = sorted(
+        ((_promise(one, start, shared), place, one) for place, one in enumerate(bases(task, start, wish.basis))),
+        key=lambda entry: (-entry[0], entry[1]),
+    )
+    worth = [one for promise, _, one in ranked if promise > -_DOUBT * spatial.bytes][:_TRIED]
+    others = [_form(task, wish, start, one, energy) for one in worth]
+    best = ranked[0][2] if ranked else None
+    promised = 1.0 if best is None else _gained(best, start)
+    return Forms([spatial, *(one for one in others if one is not None)], best, promised)
+
+
+def _gained(basis: Basis, start: Array) -> float:
+    """The coding gain of a basis over that of the same blocks as they are."""
+    block, rotation = basis.layout.block, basis.rotation
+    return coding_gain(rotation.forth(start), block) / coding_gain(start[..., rotation.order], block)
+
+
+def _promise(basis: Basis, start: Array, shared: Mapping[bytes, int]) -> float:
+    """Bytes that a basis saves at high rates, its share of the table being paid."""
+    table = basis.table / max(1, shared.get(basis.key, 1))
+    return start.size * 0.5 * math.log2(_gained(basis, start)) / 8 - table
+
+
+def _db(gain: float) -> str:
+    return f"{10 * math.log10(gain):.2f} dB"
 
 
 def _form(task: Task, wish: Wish, start: Array, basis: Basis | None, energy: float) -> Form | None:

@@ -1,7 +1,9 @@
 """frequency-packing: weights become few multiples of a step, of themselves or of coefficients in a basis."""
 
+import math
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import ClassVar, Final, NamedTuple, Self
@@ -17,7 +19,7 @@ from graphshrink.ir.graph import Graph
 from graphshrink.ir.weight import Weight
 from graphshrink.ops.lookup import Lookup
 from graphshrink.passes._frequency_bases import FAMILIES, fixed_key, layouts
-from graphshrink.passes._frequency_fit import Form, Wish, forms, plain_size, smallest
+from graphshrink.passes._frequency_fit import Form, Forms, Wish, forms, plain_size, smallest
 from graphshrink.passes._layer_moments import layer_moments
 from graphshrink.passes._layer_plan import Plan
 from graphshrink.passes._layer_states import named_states
@@ -49,7 +51,8 @@ class FrequencyPacking(Pass):
     2. A basis that does not save as much as it takes, over all layers that chose it, is given up again.
 
     Attributes:
-        target_error: by how much each layer's outputs may change, relative to these, 0 to 1; 0 splits the model's bound.
+        target_error: by how much each layer's outputs may change, relative to these, 0 to 1; 0 splits the model's
+            bound.
         basis: "dct" for whole kernels, "block" for cosines along 8, 16 or 32 channels of matrices, "gram" and "klt" for
             bases made from a layer's inputs and from its weights, "auto" for all, or "none".
         damping: keeps weights close to the old ones where there are few samples, 0 to 10.
@@ -112,7 +115,7 @@ class _Packed(NamedTuple):
 
     plan: Plan
     form: Form
-    spatial: Form
+    forms: Forms
     seconds: float
 
 
@@ -124,7 +127,7 @@ class _Run:
     context: Context
     calibration: Calibration
     result: PassResult
-    todo: list[tuple[Plan, FrequencyPacking]]
+    todo: Sequence[tuple[Plan, FrequencyPacking]]
     packed: list[_Packed] = field(default_factory=lambda: list[_Packed]())
 
     def pack(self) -> None:
@@ -135,34 +138,36 @@ class _Run:
             for place, (plan, own) in enumerate(self.todo):
                 self.context.progress(FrequencyPacking.name, place, len(self.todo))
                 started = time.perf_counter()
-                found = attempted(plan, partial(self._forms, sequential, plan, own))
+                found = attempted(plan, partial(self._forms, sequential, plan, own, shared))
                 if isinstance(found, str):
                     self.result.layers[plan.weight.label] = Skipped(found)
                     continue
-                best = smallest(found, shared)
-                self._put(_Packed(plan, best, found[0], time.perf_counter() - started))
+                best = smallest(found.tried, shared)
+                self._put(_Packed(plan, best, found, time.perf_counter() - started))
 
     def give_up_bases(self) -> None:
         """Take the spatial forms again where all layers with a basis together save less than it takes."""
         saved: Counter[bytes] = Counter()
         tables: dict[bytes, int] = {}
-        for _, form, spatial, _ in self.packed:
+        for _, form, found, _ in self.packed:
             if form.basis is not None:
-                saved[form.basis.key] += spatial.bytes - form.bytes
+                saved[form.basis.key] += found.tried[0].bytes - form.bytes
                 tables[form.basis.key] = form.table
         for one in list(self.packed):
             basis = one.form.basis
             if basis is not None and saved[basis.key] <= tables[basis.key]:
-                self._put(one._replace(form=one.spatial))
+                self._put(one._replace(form=one.forms.tried[0]))
 
-    def _forms(self, sequential: Sequential, plan: Plan, own: FrequencyPacking) -> list[Form] | str:
+    def _forms(
+        self, sequential: Sequential, plan: Plan, own: FrequencyPacking, shared: Mapping[bytes, int]
+    ) -> Forms | str:
         problem = task(plan, layer_moments(plan, sequential, self.context.seed), Grouping(0, 1), own.damping)
         if isinstance(problem, str):
             return problem
         wish = Wish(self._target(own), own.basis, self.context.storage, self.graph.opset)
-        found = forms(problem, wish)
+        found = forms(problem, wish, shared)
         plain = plain_size(plan.weight.tensor, wish)
-        if not isinstance(found, str) and min(form.bytes for form in found) >= plain:
+        if not isinstance(found, str) and min(form.bytes for form in found.tried) >= plain:
             return f"takes {plain:,} bytes as it is, and no less in any form that keeps its outputs"
         return found
 
@@ -173,13 +178,12 @@ class _Run:
 
     def _put(self, one: _Packed) -> None:
         """Change a layer, and say what was chosen; its coefficients stay declared where it has any."""
-        plan, form, spatial, seconds = one
+        plan, form, found, seconds = one
         stored = form.tensor.array
         zeros = 1 - np.count_nonzero(form.coefficients) / stored.size
-        beside = "" if form.basis is None else f" + {form.table:,} of the basis, spatial {spatial.bytes:,}"
         detail = (
-            f"{form.label}: {form.bytes:,} bytes{beside}; coding gain {form.decibels:.2f} dB, {zeros:.1%} zero, "
-            f"residual {form.fitted.residual:.2%}"
+            f"{form.label}: {form.bytes:,} bytes{found.beside(form)}; {zeros:.1%} zero, "
+            f"coding gain {10 * math.log10(form.gain):.2f} dB, residual {form.fitted.residual:.2%}"
         )
         put(self.result, plan, stored, form.fitted.bias, detail, seconds)
         edit.set_constant(plan.weight.graph, plan.weight.name, form.tensor)

@@ -120,8 +120,8 @@ def test_none_asks_for_none() -> None:
         ("weight-shairng", "no pass is called 'weight-shairng'; did you mean 'weight-sharing'?"),
         (
             "zzz",
-            "no pass is called 'zzz'; there are channel-removal, everything, frequency-packing, net-trim, pack, sparsify, strip, "
-            "weight-sharing, and none",
+            "no pass is called 'zzz'; there are channel-removal, everything, frequency-packing, net-trim, pack, "
+            "sparsify, strip, weight-sharing, and none",
         ),
         ("weight-sharing{bit=4}", "weight-sharing has no option 'bit'; it has bits, granularity"),
         ("weight-sharing{name=x}", "weight-sharing has no option 'name'"),

@@ -73,7 +73,9 @@ class Bench:
         self._runtime = Limits().runtime(model_files(self.graph, model))
         self._original = Original(self._runtime, model)
 
-    def trim(self, settings: Pass, include: tuple[str, ...] = (), layers: Own = _ALIKE, storage: Storage | None = None) -> Trimmed:
+    def trim(
+        self, settings: Pass, include: tuple[str, ...] = (), layers: Own = _ALIKE, storage: Storage | None = None
+    ) -> Trimmed:
         """Run the pass.
 
         Args:

@@ -29,7 +29,15 @@ from graphshrink.passing.base import Pass
 from graphshrink.registry.options import TYPES, options_of
 from graphshrink.user_code import guarded, imported
 
-PASSES: Final[tuple[type[Pass], ...]] = (WeightSharing, NetTrim, Sparsify, FrequencyPacking, ChannelRemoval, Strip, Pack)
+PASSES: Final[tuple[type[Pass], ...]] = (
+    WeightSharing,
+    NetTrim,
+    Sparsify,
+    FrequencyPacking,
+    ChannelRemoval,
+    Strip,
+    Pack,
+)
 """Every built-in pass. A new one is one file in passes/ and one line here."""
 
 BUILT_IN: Final = "graphshrink itself"

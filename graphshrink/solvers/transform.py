@@ -34,7 +34,7 @@ def cosine(size: int) -> Array:
 
 def cosine_of(sizes: tuple[int, ...]) -> Array:
     """(k, k), k the product of the sizes: the separable DCT-II of blocks with several axes, in row-major order."""
-    basis = np.ones((1, 1))
+    basis: Array = np.ones((1, 1))
     for size in sizes:
         basis = np.kron(basis, cosine(size))
     return basis
@@ -107,8 +107,9 @@ def coding_gain(coefficients: Array, size: int) -> float:
     What a transform is worth to a scalar quantiser of many levels (Jayant and Noll 1984): half its binary logarithm in
     bits a weight, for orthonormal bases of the same weights.
     """
-    variance = np.mean(coefficients.reshape(-1, size) ** 2, axis=0)
+    variance: Array = np.mean(coefficients.reshape(-1, size) ** 2, axis=0)
     mean = float(variance.mean())
     if mean == 0:
         return 1.0
-    return float(mean / np.exp(np.mean(np.log(np.maximum(variance, _TINY * mean)))))
+    logs: Array = np.log(np.maximum(variance, _TINY * mean))
+    return mean / float(np.exp(logs.mean()))
