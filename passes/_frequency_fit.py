@@ -1,7 +1,7 @@
 """One layer, coded in its own space and in bases, each as coarsely as one error allows, and compared by bytes."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -208,3 +208,31 @@ def smallest(found: list[Form], shared: Mapping[bytes, int]) -> Form:
         return form.bytes + (0 if form.basis is None else form.table / max(1, shared.get(form.basis.key, 1)))
 
     return min(found, key=cost)
+
+
+def settled(layers: Sequence[list[Form]]) -> list[Form]:
+    """A form for each layer, of the fewest bytes together when every basis is stored once.
+
+    Bases are given up one after the other, as long as that saves bytes; never more than with all of them given up.
+
+    Args:
+        layers: all forms of each layer, the one without a basis first.
+    """
+    open_ = {form.basis.key: form.table for forms in layers for form in forms if form.basis is not None}
+
+    def chosen(keys: Collection[bytes]) -> list[Form]:
+        allowed = ([f for f in forms if f.basis is None or f.basis.key in keys] for forms in layers)
+        return [min(forms, key=lambda form: form.bytes) for forms in allowed]
+
+    def total(keys: Collection[bytes]) -> int:
+        found = chosen(keys)
+        used = {form.basis.key for form in found if form.basis is not None}
+        return sum(form.bytes for form in found) + sum(open_[key] for key in used)
+
+    kept = list(open_)
+    while kept:
+        fewer = min(([key for key in kept if key != gone] for gone in kept), key=total)
+        if total(fewer) > total(kept):
+            break
+        kept = fewer
+    return chosen(kept if total(kept) < total(()) else ())

@@ -19,7 +19,7 @@ from graphshrink.ir.graph import Graph
 from graphshrink.ir.weight import Weight
 from graphshrink.ops.lookup import Lookup
 from graphshrink.passes._frequency_bases import FAMILIES, fixed_key, layouts
-from graphshrink.passes._frequency_fit import Form, Forms, Wish, forms, plain_size, smallest
+from graphshrink.passes._frequency_fit import Form, Forms, Wish, forms, plain_size, settled, smallest
 from graphshrink.passes._layer_moments import layer_moments
 from graphshrink.passes._layer_plan import Plan
 from graphshrink.passes._layer_states import named_states
@@ -48,7 +48,7 @@ class FrequencyPacking(Pass):
 
     1. Every layer is fitted to the inputs that the layers before now give, in its own space and in each basis, with as
        wide a step as one and the same error of its outputs allows; the form of fewest bytes stays.
-    2. A basis that does not save as much as it takes, over all layers that chose it, is given up again.
+    2. At the end a basis that does not save as much as it takes, over all layers together, is given up again.
 
     Attributes:
         target_error: by how much each layer's outputs may change, relative to these, 0 to 1; 0 splits the model's
@@ -94,7 +94,7 @@ class FrequencyPacking(Pass):
             todo = [one for one in planned(self, graph, layers, context, result) if _fits(one[0], calibration, result)]
             run = _Run(graph, context, calibration, result, todo)
             run.pack()
-            run.give_up_bases()
+            run.settle()
         return result
 
 
@@ -143,20 +143,15 @@ class _Run:
                     self.result.layers[plan.weight.label] = Skipped(found)
                     continue
                 best = smallest(found.tried, shared)
-                self._put(_Packed(plan, best, found, time.perf_counter() - started))
+                self.packed.append(_Packed(plan, best, found, time.perf_counter() - started))
+                self._put(self.packed[-1])
 
-    def give_up_bases(self) -> None:
-        """Take the spatial forms again where all layers with a basis together save less than it takes."""
-        saved: Counter[bytes] = Counter()
-        tables: dict[bytes, int] = {}
-        for _, form, found, _ in self.packed:
-            if form.basis is not None:
-                saved[form.basis.key] += found.tried[0].bytes - form.bytes
-                tables[form.basis.key] = form.table
-        for one in list(self.packed):
-            basis = one.form.basis
-            if basis is not None and saved[basis.key] <= tables[basis.key]:
-                self._put(one._replace(form=one.forms.tried[0]))
+    def settle(self) -> None:
+        """Choose once more, now that it is known what all layers together save with a basis."""
+        best = settled([one.forms.tried for one in self.packed])
+        for one, form in zip(list(self.packed), best, strict=True):
+            if form is not one.form:
+                self._put(one._replace(form=form))
 
     def _forms(
         self, sequential: Sequential, plan: Plan, own: FrequencyPacking, shared: Mapping[bytes, int]
@@ -187,5 +182,3 @@ class _Run:
         )
         put(self.result, plan, stored, form.fitted.bias, detail, seconds)
         edit.set_constant(plan.weight.graph, plan.weight.name, form.tensor)
-        if form.basis is not None:
-            self.packed.append(one)
