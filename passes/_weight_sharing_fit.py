@@ -76,7 +76,7 @@ def task(
     """
     array, width = plan.weight.array, moments.gram.shape[1] - 1
     numbers = np.repeat(np.arange(grouping.groups), array.size // grouping.groups)
-    ids = _matrix(plan, grouping.array(numbers, array.shape))
+    ids = rows_of(plan, grouping.array(numbers, array.shape))
     of = ids[..., 0].astype(np.intp)
     if (ids != of[..., None]).any():
         return "weights of an output have several codebooks"
@@ -85,12 +85,12 @@ def task(
     mean = np.trace(gram, axis1=1, axis2=2) / width
     added = max(_LEAST_DAMPING, damping * width / moments.rows) * np.where(mean > 0, mean, 1.0)
     damped = gram + added[:, None, None] * np.eye(width)
-    old = _matrix(plan, array.astype(np.float64))
+    old = rows_of(plan, array.astype(np.float64))
     linear, weight = _in_stored_unit(moments.scale, np.swapaxes(cross, 1, 2), old, damped)
     if importance is not None:
         weight = weight * importance**2
     linear = linear + np.where(moments.scale == 0, 0.0, added[:, None])[..., None] * old
-    rows = Rows(damped, linear, weight, _matrix(plan, kept.astype(np.float64)) > 0)
+    rows = Rows(damped, linear, weight, rows_of(plan, kept.astype(np.float64)) > 0)
     return Task(plan, moments, grouping, rows, old, of)
 
 
@@ -120,7 +120,7 @@ def fitted(task: Task, wanted: Wanted, assignment: Assignment) -> Fitted:
             key=lambda pair: rows.cost(pair[0].values(pair[1])) + pair[0].spent(pair[1]),
         )
     values = found.values(best).astype(dtype).astype(np.float64)
-    return _finished(task, values)
+    return finished(task, values)
 
 
 # ---- codebooks
@@ -207,7 +207,7 @@ def _rounded(entries: Array, bases: list[Array], wanted: Wanted, dtype: np.dtype
 # ---- the layer
 
 
-def _matrix(plan: Plan, stored: Array) -> Array:
+def rows_of(plan: Plan, stored: Array) -> Array:
     """(G, R, N): the weights of each output in a row."""
     return np.ascontiguousarray(np.swapaxes(plan.affine.matrix(stored), 1, 2))
 
@@ -222,7 +222,7 @@ def _centred(moments: LayerMoments) -> tuple[Array, Array]:
     return gram, cross - total[:, :, None] * moments.cross[:, None, -1] / count[:, None, None]
 
 
-def _finished(task: Task, values: Array) -> Fitted:
+def finished(task: Task, values: Array) -> Fitted:
     """The layer with values (G, R, N), in the unit of stored weights."""
     plan, moments = task.plan, task.moments
     array = plan.weight.tensor.array

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from graphshrink.calibration.engine import Calibration
 from graphshrink.calibration.samples import Samples, held
+from graphshrink.encodings import Storage
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import FLOATING
 from graphshrink.ir.types import Feeds
@@ -75,17 +76,20 @@ class Bench:
         self._runtime = Limits().runtime(model_files(self.graph, model))
         self._original = Original(self._runtime, model)
 
-    def trim(self, settings: Pass, include: tuple[str, ...] = (), layers: Own = _ALIKE) -> Trimmed:
+    def trim(
+        self, settings: Pass, include: tuple[str, ...] = (), layers: Own = _ALIKE, storage: Storage | None = None
+    ) -> Trimmed:
         """Run the pass.
 
         Args:
             settings: of all layers.
             include: patterns of the layers that are meant; empty for all.
             layers: other options for some of them, by name.
+            storage: how weights will be stored; by default as the command does it.
         """
         rules = tuple(LayerRule(settings.name, By.NAME, name, options) for name, options in layers.items())
         started = time.perf_counter()
-        context = Context(selection=Selection(include), rules=rules, calibration=self.calibration)
+        context = Context(storage or Storage(), Selection(include), rules, calibration=self.calibration)
         graph, [record] = run_passes(self.graph, [settings], context, judge=None)
         return Trimmed(graph, record.result, time.perf_counter() - started)
 

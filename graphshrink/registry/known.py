@@ -19,6 +19,7 @@ from graphshrink.encodings import Encoding
 from graphshrink.errors import GraphshrinkError, UsageError
 from graphshrink.escaping import safe
 from graphshrink.passes.channel_removal import ChannelRemoval
+from graphshrink.passes.frequency_packing import FrequencyPacking
 from graphshrink.passes.net_trim import NetTrim
 from graphshrink.passes.pack import Pack
 from graphshrink.passes.sparsify import Sparsify
@@ -28,7 +29,15 @@ from graphshrink.passing.base import Pass
 from graphshrink.registry.options import TYPES, options_of
 from graphshrink.user_code import guarded, imported
 
-PASSES: Final[tuple[type[Pass], ...]] = (WeightSharing, NetTrim, Sparsify, ChannelRemoval, Strip, Pack)
+PASSES: Final[tuple[type[Pass], ...]] = (
+    WeightSharing,
+    NetTrim,
+    Sparsify,
+    FrequencyPacking,
+    ChannelRemoval,
+    Strip,
+    Pack,
+)
 """Every built-in pass. A new one is one file in passes/ and one line here."""
 
 BUILT_IN: Final = "graphshrink itself"
