@@ -40,7 +40,7 @@ _FEEDS: Final = 2
 _REAL_FEEDS: Final = 20
 _ROWS: Final = 2
 _SHOWN: Final = 2  # reasons in the table
-_SHORT: Final = ("vgg_like", "shufflenet_v2", "vit", "lstm", "qdq_cnn")
+_SHORT: Final = ("shufflenet_v2", "vit", "lstm", "qdq_cnn")
 _TIED: Final = re.compile("an (in|out)put of the model keeps its shape")
 _PROOF: Final = re.compile(r"^proof: outputs differ by (\S+) ")
 
