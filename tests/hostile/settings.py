@@ -10,7 +10,7 @@ from tests.hostile.cases import DONE, USAGE, Argument, Case, Command, Outcome, c
 from tests.models import normal, two_layers
 
 _REFUSED_EARLY: Final = Outcome(frozenset({1, 2}))
-_MISSED: Final = Outcome(frozenset({4}))
+_MISSED: Final = Outcome(frozenset({4}), tolerance=None)  # as many channels as can go: outputs are far away
 _DONE_OR_USAGE: Final = Outcome(frozenset({0, 2}))
 _DONE_OR_EARLY: Final = Outcome(frozenset({0, 1, 2}))
 
