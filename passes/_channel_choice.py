@@ -22,6 +22,10 @@ from graphshrink.passes._sparsify_problem import damped
 from graphshrink.solvers import channel_allocation as allocation
 from graphshrink.solvers.channel_order import CRITERIA, ChannelGroup, Consumer, Order, channel_order, repaired_costs
 
+_MULTIPLES: Final = (16, 8, 4)  # channels that ONNX Runtime's blocked convolutions take at once, or half of them
+_STEPS: Final = 4  # of a multiple, that a group has at least
+_CONVOLUTIONS: Final = frozenset({"Conv", "ConvTranspose"})
+_ROUNDING: Final = 1e-9
 _LEVELS: Final = 32  # numbers of channels that a group may be left with
 _LEAST: Final = 16  # one channel in so many stays, at least
 _GAP: Final = 0.01  # of the predicted error, by which a better allocation may be missed
@@ -130,8 +134,29 @@ class Ranker:
         return Order(removed, np.cumsum(energy[removed]) / total if total > 0 else np.zeros(group.size))
 
 
+def suitable(group: Group, couplings: Couplings) -> int:
+    """What numbers of channels should divide by where nothing else is asked for.
+
+    With convolutions, the largest multiple that ONNX Runtime likes of which a group has some; otherwise what leaves
+    matrices aligned.
+    """
+    size = group.size
+    if not any(
+        (name, 1) in group.blocks
+        for site in couplings.sites.values()
+        if site.operator.op_type in _CONVOLUTIONS and site.operator.is_a(site.operator.op_type)
+        for name in (site.operator.inputs[0], site.operator.outputs[0])
+    ):
+        return 8 if size >= 64 else 4 if size >= 32 else 1
+    return next((multiple for multiple in _MULTIPLES if size >= _STEPS * multiple), 1)
+
+
 def choose(
-    groups: Sequence[Group], orders: Sequence[Order], costs: Sequence[Cost], budgets: Sequence[float], multiple: int
+    groups: Sequence[Group],
+    orders: Sequence[Order],
+    costs: Sequence[Cost],
+    budgets: Sequence[float],
+    multiples: Sequence[int],
 ) -> Chosen:
     """The channels to remove, so that each cost is within its budget at the least predicted error.
 
@@ -140,9 +165,9 @@ def choose(
         orders: of their channels.
         costs: what is to be made less; one, or two.
         budgets: how much each may be.
-        multiple: numbers of channels that are left are to divide by it, 0 for what suits each group.
+        multiples: numbers of channels that are left of each group are to divide by them.
     """
-    levels = [_levels(group.size, multiple) for group in groups]
+    levels = [_levels(group.size, multiple) for group, multiple in zip(groups, multiples, strict=True)]
     errors = [_errors(order, found, group.size) for group, order, found in zip(groups, orders, levels, strict=True)]
     choices = [allocation.Group(found, error) for found, error in zip(levels, errors, strict=True)]
     chosen, feasible = _allocated(choices, list(zip(costs, budgets, strict=True)))
@@ -159,14 +184,19 @@ def _allocated(groups: Sequence[allocation.Group], costs: Sequence[tuple[Cost, f
     """Which level of each group, and whether that is low enough.
 
     Of several costs one is met after the other, in either order: from the levels that the one before left downwards.
+    Of two of which one cannot be met the other alone counts: everything at its lowest would take far more of it.
     """
-    found = [_in_turn(groups, order) for order in (costs, costs[::-1])[: len(costs)]]
+    lowest = [int(group.levels[-1]) / int(group.levels[0]) for group in groups]
+    met = [(cost, budget) for cost, budget in costs if cost.of(lowest) <= budget + _ROUNDING * cost.whole]
+    counting = met or costs
+    found = [_in_turn(groups, order) for order in (counting, counting[::-1])[: len(counting)]]
 
     def error(answer: tuple[Array, bool]) -> tuple[bool, float]:
-        chosen, met = answer
-        return not met, sum(float(group.cost[at]) for group, at in zip(groups, chosen, strict=True))
+        chosen, feasible = answer
+        return not feasible, sum(float(group.cost[at]) for group, at in zip(groups, chosen, strict=True))
 
-    return min(found, key=error)
+    chosen, feasible = min(found, key=error)
+    return chosen, feasible and len(met) == len(costs)
 
 
 def _in_turn(groups: Sequence[allocation.Group], costs: Sequence[tuple[Cost, float]]) -> tuple[Array, bool]:
@@ -189,8 +219,7 @@ def _share(group: int | None, shares: Sequence[float]) -> float:
 
 def _levels(size: int, multiple: int) -> Array:
     """Numbers of channels that a group may be left with, falling from all of them."""
-    step = multiple or (8 if size >= 64 else 4 if size >= 32 else 1)
-    step = max(step, -(-size // _LEVELS) // step * step)
+    step = max(multiple, -(-size // _LEVELS) // multiple * multiple)
     least = max(1, size // _LEAST)
     kept = [size, *range((size - 1) // step * step, 0, -step)]
     found = [number for number in kept if number >= least]

@@ -20,7 +20,7 @@ from graphshrink.ops.coupling.base import Site
 from graphshrink.ops.coupling.cutting import Gone, remove
 from graphshrink.ops.coupling.surgery import Cut
 from graphshrink.ops.lookup import Lookup
-from graphshrink.passes._channel_choice import Chosen, Problems, Ranker, choose
+from graphshrink.passes._channel_choice import Chosen, Problems, Ranker, choose, suitable
 from graphshrink.passes._channel_costs import Cost, cost_of
 from graphshrink.passes._channel_exact import prepared
 from graphshrink.passes._channel_latency import Table, Timed, timed
@@ -71,7 +71,8 @@ class ChannelRemoval(Pass):
             (ThiNet), "lasso", "group-lasso", "lrp" (relevance), "obs", or "auto" for obs.
         table: file of latencies; what it does not hold is measured and added.
         repair: whether the weights that are left are fitted once more.
-        multiple: channels that are left divide by it; 0 for 8 in groups of 64 and more, 4 from 32 on, else 1.
+        multiple: channels that are left divide by it; 0 for what suits each group: with convolutions the
+            largest of 16, 8 and 4 of which it has four; without, 8 in groups of 64 and more, 4 from 32 on, else 1.
         damping: added to the diagonal of each layer's Gram matrix, relative to its mean, 0 to 1.
     """
 
@@ -255,7 +256,8 @@ class _Run:
         for place, group in enumerate(groups):
             self.context.progress("channel-removal: orders", place, len(groups))
             orders.append(ranker.order(group))
-        return choose(groups, orders, costs, budgets, self.settings.multiple)
+        multiples = [self.settings.multiple or suitable(group, self.couplings) for group in groups]
+        return choose(groups, orders, costs, budgets, multiples)
 
     def _fits(self, plan: Plan) -> bool:
         """Whether the Gram matrix of a layer is not too large."""

@@ -10,6 +10,7 @@ from tests.hostile.cases import DONE, USAGE, Argument, Case, Command, Outcome, c
 from tests.models import normal, two_layers
 
 _REFUSED_EARLY: Final = Outcome(frozenset({1, 2}))
+_MISSED: Final = Outcome(frozenset({4}), tolerance=None)  # as many channels as can go: outputs are far away
 _DONE_OR_USAGE: Final = Outcome(frozenset({0, 2}))
 _DONE_OR_EARLY: Final = Outcome(frozenset({0, 1, 2}))
 
@@ -109,6 +110,15 @@ _OPTIONS: Final[tuple[tuple[str, tuple[str, ...], Outcome], ...]] = (
     ("bits NaN", ("--passes", "weight-sharing{bits=nan}"), USAGE),
     ("bits twice", ("--passes", "weight-sharing{bits=4, bits=5}"), USAGE),
     ("an unknown option of a pass", ("--passes", "weight-sharing{bytes=4}"), USAGE),
+    ("ratio 1", ("--passes", "channel-removal{ratio=1}"), USAGE),
+    ("ratio below 0", ("--passes", "channel-removal{ratio=-0.1}"), USAGE),
+    ("ratio NaN", ("--passes", "channel-removal{ratio=nan}"), USAGE),
+    ("ratio of text", ("--passes", "channel-removal{ratio=half}"), USAGE),
+    ("a cost that is none", ("--passes", "channel-removal{of=watts}"), USAGE),
+    ("latency without a table", ("--passes", "channel-removal{of=latency}"), USAGE),
+    ("a multiple below 0", ("--passes", "channel-removal{multiple=-1}"), USAGE),
+    ("a multiple of 10^9", ("--passes", "channel-removal{multiple=1000000000}"), USAGE),
+    ("a ratio that cannot be reached", ("--passes", "channel-removal{ratio=0.999}"), _MISSED),
     ("an open brace", ("--passes", "weight-sharing{bits=4"), USAGE),
     ("braces in braces", ("--passes", "weight-sharing" + "{" * 10_000 + "}" * 10_000), USAGE),
     ("a specification of 100 kB", ("--passes", "a," * 50_000), USAGE),

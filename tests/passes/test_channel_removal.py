@@ -110,6 +110,19 @@ def test_the_ratio_is_reached_and_hardly_exceeded(of: str, ratio: float, runtime
     assert min(1 - after[kind] / before[kind] for kind in of.split("+")) < ratio + 0.08
 
 
+def test_of_two_costs_one_stops_at_its_ratio_where_the_other_cannot_be_reached(runtime: Runtime) -> None:
+    """A constant as wide as the output holds most parameters and no MACs."""
+    nodes = [node("MatMul", ["x", "W1"], ["h"]), node("Relu", ["h"], ["a"]), node("MatMul", ["a", "W2"], ["m"]),
+             node("Add", ["m", "table"], ["y"])]  # fmt: skip
+    constants = {"W1": normal(24, 40), "W2": normal(40, 8, seed=1), "table": normal(2000, 8, seed=2)}
+    model = model_of(nodes, constants, {"x": [1, 24]}, {"y": [2000, 8]})
+    graph, result = removed(model, ChannelRemoval(0.5, of="macs+params", multiple=1), runtime, SEEN[:20])
+    assert arrays(graph)["W1"].shape[1] == 20
+    assert len(result.missed) == 1 and "50.0% of macs and" in result.missed[0]
+    both, _ = removed(model, ChannelRemoval(0.5, of="params", multiple=1), runtime, SEEN[:20])
+    assert arrays(both)["W1"].shape[1] < 20  # the only one is brought as low as it can be
+
+
 def _costs(found: dict[str, Array]) -> dict[str, float]:
     pixels = 64 * sum(found[name].size for name in ("W1", "W2", "W3"))
     size = sum(array.size for array in found.values())
@@ -135,6 +148,16 @@ def test_every_criterion(criterion: str, runtime: Runtime) -> None:
 def test_numbers_of_channels_divide_by_the_multiple(runtime: Runtime) -> None:
     graph, result = removed(perceptron(), ChannelRemoval(0.3, multiple=4), runtime, SEEN)
     assert arrays(graph)["W1"].shape == (8, 24) and not result.missed
+
+
+@pytest.mark.parametrize(("width", "multiple"), [(12, 1), (40, 8)])
+def test_groups_of_convolutions_keep_what_the_runtime_likes(width: int, multiple: int, runtime: Runtime) -> None:
+    """Narrow groups keep any number of channels, so that they can lose some."""
+    graph, result = removed(images(width), ChannelRemoval(0.3, repair=False), runtime, PICTURES[:10])
+    new = arrays(graph)
+    assert not result.missed
+    assert new["W1"].shape[0] < width and new["W1"].shape[0] % multiple == 0
+    assert new["W1"].shape[0] == new["W3"].shape[0] == new["W4"].shape[1]
 
 
 def test_unused_constant_and_copied_channels_go_for_nothing(runtime: Runtime) -> None:
