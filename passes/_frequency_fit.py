@@ -104,13 +104,14 @@ class Forms:
         return f", no basis promises to pay ({self.best.label} {_db(self.promised)})"
 
 
-def forms(task: Task, wish: Wish, shared: Mapping[bytes, int]) -> Forms | str:
+def forms(task: Task, wish: Wish, shared: Mapping[bytes, int], allowed: Collection[bytes] | None = None) -> Forms | str:
     """The layer itself, and in the bases that promise most; or why no error is small enough.
 
     Args:
         task: the layer.
         wish: what it is to be.
         shared: how many layers may have a basis, by its key; 1 where it is not listed.
+        allowed: keys of the bases that there are; None for all.
     """
     energy = float(task.moments.energy.sum())
     if energy == 0:
@@ -123,7 +124,8 @@ def forms(task: Task, wish: Wish, shared: Mapping[bytes, int]) -> Forms | str:
         ((_promise(one, start, shared), place, one) for place, one in enumerate(bases(task, start, wish.basis))),
         key=lambda entry: (-entry[0], entry[1]),
     )
-    worth = [one for promise, _, one in ranked if promise > -_DOUBT * spatial.bytes][:_TRIED]
+    hopeful = [one for promise, _, one in ranked if allowed is not None or promise > -_DOUBT * spatial.bytes]
+    worth = [one for one in hopeful if allowed is None or one.key in allowed][:_TRIED]
     others = [_form(task, wish, start, one, energy) for one in worth]
     best = ranked[0][2] if ranked else None
     promised = 1.0 if best is None else _gained(best, start)
@@ -196,15 +198,18 @@ def plain_size(tensor: Tensor, wish: Wish) -> int:
     return min(_bytes(tensor, None, wish), tensor.nbytes)
 
 
-def smallest(found: list[Form], shared: Mapping[bytes, int]) -> Form:
-    """The form of fewest bytes, the share of the basis included.
+def smallest(found: list[Form], shared: Mapping[bytes, int], allowed: Collection[bytes] | None = None) -> Form:
+    """The form of fewest bytes, the share of the basis included unless it is there in any case.
 
     Args:
         found: all forms of a layer.
         shared: how many layers may have a basis, by its key; 1 where it is not listed.
+        allowed: keys of the bases that are there; None if that is not known yet.
     """
 
     def cost(form: Form) -> float:
+        if allowed is not None:
+            return form.bytes
         return form.bytes + (0 if form.basis is None else form.table / max(1, shared.get(form.basis.key, 1)))
 
     return min(found, key=cost)

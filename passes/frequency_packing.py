@@ -3,8 +3,8 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Final, NamedTuple, Self
 
@@ -48,7 +48,7 @@ class FrequencyPacking(Pass):
 
     1. Every layer is fitted to the inputs that the layers before now give, in its own space and in each basis, with as
        wide a step as one and the same error of its outputs allows; the form of fewest bytes stays.
-    2. At the end a basis that does not save as much as it takes, over all layers together, is given up again.
+    2. Where a basis does not save as much as it takes, over all layers together, all are fitted once more without it.
 
     Attributes:
         target_error: by how much each layer's outputs may change, relative to these, 0 to 1; 0 splits the model's
@@ -92,9 +92,7 @@ class FrequencyPacking(Pass):
             return result
         with named_states(graph):
             todo = [one for one in planned(self, graph, layers, context, result) if _fits(one[0], calibration, result)]
-            run = _Run(graph, context, calibration, result, todo)
-            run.pack()
-            run.settle()
+            _Run(graph, context, calibration, result, todo).run()
         return result
 
 
@@ -108,6 +106,13 @@ def _fits(plan: Plan, calibration: Calibration, result: PassResult) -> bool:
     if reason is not None:
         result.layers[plan.weight.label] = Skipped(reason)
     return reason is None
+
+
+def _constants(plan: Plan) -> Iterator[str]:
+    """Names of what a layer may change."""
+    yield plan.weight.name
+    if plan.bias is not None:
+        yield plan.bias.weight.name
 
 
 class _Packed(NamedTuple):
@@ -128,39 +133,51 @@ class _Run:
     calibration: Calibration
     result: PassResult
     todo: Sequence[tuple[Plan, FrequencyPacking]]
-    packed: list[_Packed] = field(default_factory=lambda: list[_Packed]())
 
-    def pack(self) -> None:
-        """Choose a form for layer after layer."""
+    def run(self) -> None:
+        """Pack all layers; once more without the bases that turn out not to pay for themselves."""
+        before = {name: self.graph.constant(name) for plan, _ in self.todo for name in _constants(plan)}
+        tried = self._pack(None)
+        best = settled([one.forms.tried for one in tried])
+        if all(form is one.form for one, form in zip(tried, best, strict=True)):
+            return
+        # Layers behind one that changes its form were fitted to what it gave.
+        for name, tensor in before.items():
+            if tensor is not None:
+                edit.set_constant(self.graph, name, tensor)
+        self._pack({form.basis.key for form in best if form.basis is not None})
+
+    def _pack(self, allowed: Collection[bytes] | None) -> list[_Packed]:
+        """Choose a form for layer after layer, among bases whose keys are allowed; None allows all."""
         shared = Counter(key for plan, _ in self.todo for key in {fixed_key(layout) for layout in layouts(plan)})
         coming = [(plan.values, plan.values) for plan, _ in self.todo]
+        packed: list[_Packed] = []
         with self.calibration.sequential(self.graph, coming=coming) as sequential:
             for place, (plan, own) in enumerate(self.todo):
                 self.context.progress(FrequencyPacking.name, place, len(self.todo))
                 started = time.perf_counter()
-                found = attempted(plan, partial(self._forms, sequential, plan, own, shared))
+                found = attempted(plan, partial(self._forms, sequential, plan, own, shared, allowed))
                 if isinstance(found, str):
                     self.result.layers[plan.weight.label] = Skipped(found)
                     continue
-                best = smallest(found.tried, shared)
-                self.packed.append(_Packed(plan, best, found, time.perf_counter() - started))
-                self._put(self.packed[-1])
-
-    def settle(self) -> None:
-        """Choose once more, now that it is known what all layers together save with a basis."""
-        best = settled([one.forms.tried for one in self.packed])
-        for one, form in zip(list(self.packed), best, strict=True):
-            if form is not one.form:
-                self._put(one._replace(form=form))
+                best = smallest(found.tried, shared, allowed)
+                packed.append(_Packed(plan, best, found, time.perf_counter() - started))
+                self._put(packed[-1])
+        return packed
 
     def _forms(
-        self, sequential: Sequential, plan: Plan, own: FrequencyPacking, shared: Mapping[bytes, int]
+        self,
+        sequential: Sequential,
+        plan: Plan,
+        own: FrequencyPacking,
+        shared: Mapping[bytes, int],
+        allowed: Collection[bytes] | None,
     ) -> Forms | str:
         problem = task(plan, layer_moments(plan, sequential, self.context.seed), Grouping(0, 1), own.damping)
         if isinstance(problem, str):
             return problem
         wish = Wish(self._target(own), own.basis, self.context.storage, self.graph.opset)
-        found = forms(problem, wish, shared)
+        found = forms(problem, wish, shared, allowed)
         plain = plain_size(plan.weight.tensor, wish)
         if not isinstance(found, str) and min(form.bytes for form in found.tried) >= plain:
             return f"takes {plain:,} bytes as it is, and no less in any form that keeps its outputs"

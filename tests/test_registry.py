@@ -90,7 +90,8 @@ def test_options_come_from_fields() -> None:
             "granularity",
             "str",
             "auto",
-            '"auto", "tensor", "channel", or the number of channels that share a codebook.',
+            '"auto", "tensor", "channel", or the number of channels that share a codebook; "model" for one codebook '
+            "for all layers.",
         ),
     ]
     assert list(options_of(Everything)) == [

@@ -17,6 +17,8 @@ from graphshrink.ir.weight import weights
 from graphshrink.onnx_io.emit import emit
 from graphshrink.onnx_io.load import load
 from graphshrink.onnx_io.runtime import Runtime
+from graphshrink.passes import frequency_packing
+from graphshrink.passes._frequency_fit import Form
 from graphshrink.passes.frequency_packing import FrequencyPacking
 from graphshrink.passing.base import PassResult
 from graphshrink.solvers.transform import cosine_of
@@ -234,3 +236,25 @@ def test_milder_settings_halve_the_error_and_end() -> None:
         settings = settings.gentler()
     assert seen[:2] == [0.01, 0.005]
     assert len(seen) < 10
+
+
+def test_layers_are_fitted_anew_when_a_basis_is_given_up(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if no basis had ever been tried: the second layer saw what the first one gave in a basis."""
+    first = smooth_kernels(7, 7, channels=64, inputs=8)
+    graph = first.graph
+    graph.node[0].output[0] = "h"
+    graph.node.append(node("Conv", ["h", "W2"], ["y"]))
+    graph.initializer.append(onnx.numpy_helper.from_array(normal(16, 64, 3, 3, seed=4), "W2"))
+    graph.output[0].type.tensor_type.shape.dim[1].dim_value = 16
+    feeds = images(12, 12)
+    expected, _ = packed(first, FrequencyPacking(0.05, "none"), runtime, feeds)
+    in_basis, _ = packed(first, FrequencyPacking(0.05, "dct"), runtime, feeds)
+    assert not np.array_equal(arrays(in_basis)["W2"], arrays(expected)["W2"])
+
+    def without(layers: Sequence[list[Form]]) -> list[Form]:
+        return [forms[0] for forms in layers]
+
+    monkeypatch.setattr(frequency_packing, "settled", without)
+    found, _ = packed(first, FrequencyPacking(0.05, "dct"), runtime, feeds)
+    for name, array in arrays(expected).items():
+        assert np.array_equal(arrays(found)[name], array), name
