@@ -10,25 +10,21 @@ nothing.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 import numpy as np
 
 from graphshrink.calibration.engine import Calibration
-from graphshrink.ir import edit
 from graphshrink.ir.graph import Graph
-from graphshrink.ir.naming import all_names
-from graphshrink.ir.operator import Operator, attributes_of
-from graphshrink.ir.tensor import tensor_of
 from graphshrink.ir.types import Array
 from graphshrink.ops.coupling import elementwise
 from graphshrink.ops.coupling.analysis import Couplings, Group
 from graphshrink.ops.coupling.base import Site
 from graphshrink.ops.coupling.normalising import reduced_axes
+from graphshrink.ops.gradient.base import OLDEST, Writer
 
 _EPSILON: Final = 1e-6
-_OLDEST: Final = 13  # opset, from which ReduceSum and Split are as they are written here
+_FLOAT: Final = np.dtype(np.float32)
 
 
 def relevances(couplings: Couplings, groups: Sequence[Group], calibration: Calibration) -> dict[Group, Array]:
@@ -38,9 +34,9 @@ def relevances(couplings: Couplings, groups: Sequence[Group], calibration: Calib
         CalibrationError, JudgeError: as for `Calibration.batches`.
     """
     graph = couplings.graph
-    if graph.opset < _OLDEST:
+    if graph.opset < OLDEST:
         return {}
-    backward = _Backward(graph.copy(), couplings, all_names(graph))
+    backward = _Backward(graph.copy(), couplings)
     relevance = backward.build()
     places = {group: place for group in groups if (place := _place(group, graph, relevance)) is not None}
     wanted = sorted({relevance[name] for name, _ in places.values()})
@@ -65,21 +61,21 @@ def _place(group: Group, graph: Graph, relevance: Mapping[str, str]) -> tuple[st
     return seen[-1] if seen else None
 
 
-@dataclass(slots=True)
-class _Backward:
+class _Backward(Writer):
     """The model with the rules added to it.
 
-    Attributes:
+    Args:
         graph: it.
         couplings: of the model as it was.
-        names: that are taken.
+
+    Attributes:
         parts: for each value, the names of what its users hand back.
     """
 
-    graph: Graph
-    couplings: Couplings
-    names: set[str]
-    parts: dict[str, list[str]] = field(default_factory=lambda: dict[str, list[str]]())
+    def __init__(self, graph: Graph, couplings: Couplings) -> None:
+        super().__init__(graph, "relevance")
+        self.couplings = couplings
+        self.parts: dict[str, list[str]] = {}
 
     def build(self) -> dict[str, str]:
         """Add the rules; the name of the relevance of each value that has one."""
@@ -100,44 +96,16 @@ class _Backward:
                 self.parts.setdefault(site.operator.inputs[index], []).append(part)
         return found
 
-    def add(self, op_type: str, *inputs: str, **attributes: int | float | bytes | tuple[int, ...]) -> str:
-        """One more operator; the name of its output."""
-        name, number = f"relevance_{len(self.names)}", 0
-        while name in self.names:
-            number += 1
-            name = f"relevance_{len(self.names)}_{number}"
-        self.names.add(name)
-        edit.add_operator(self.graph, Operator(op_type, inputs, (name,), attributes_of(**attributes)))
-        return name
-
-    def constant(self, array: Array) -> str:
-        """A new initializer."""
-        name = f"relevance_constant_{len(self.names)}"
-        self.names.add(name)
-        edit.add_initializer(self.graph, tensor_of(array, name))
-        return name
-
-    def number(self, value: float) -> str:
-        """A float32."""
-        return self.constant(np.array(value, np.float32))
-
     def divided(self, relevance: str, z: str) -> str:
         """R / (z + epsilon * sign(z)), where a zero counts as positive."""
-        zero, small = self.number(0.0), self.number(_EPSILON)
-        sign = self.add("Where", self.add("Less", z, zero), self.number(-_EPSILON), small)
+        zero, small = self.number(0.0, _FLOAT), self.number(_EPSILON, _FLOAT)
+        sign = self.add("Where", self.add("Less", z, zero), self.number(-_EPSILON, _FLOAT), small)
         return self.add("Div", relevance, self.add("Add", z, sign))
-
-    def like(self, value: str, other: str) -> str:
-        """A value in the shape of another."""
-        return self.add("Reshape", value, self.add("Shape", other))
 
     def _start(self, name: str) -> str:
         """The largest output along the last axis alone: what the model says."""
-        most = self.add("ReduceMax", name, axes=(-1,), keepdims=1) if self.graph.opset < 18 else self._most(name)
-        return self.add("Where", self.add("Less", name, most), self.number(0.0), name)
-
-    def _most(self, name: str) -> str:
-        return self.add("ReduceMax", name, self.constant(np.array([-1], np.int64)), keepdims=1)
+        most = self.reduced("ReduceMax", name, (-1,))
+        return self.add("Where", self.add("Less", name, most), self.number(0.0, _FLOAT), name)
 
     def _sum(self, parts: Sequence[str]) -> str:
         return parts[0] if len(parts) == 1 else self.add("Sum", *parts)

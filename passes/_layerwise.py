@@ -1,6 +1,6 @@
 """What passes that fit one layer after the other have in common: which layers, in what order, and putting back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
 import numpy as np
@@ -28,6 +28,15 @@ def no_samples(calibration: Calibration | None) -> str | None:
     if calibration is None:
         return _NOT_RUN
     return _NO_SAMPLES if calibration.random else None
+
+
+def to_fit_to(context: Context, layers: Iterable[Layer[P]], result: PassResult) -> Calibration | None:
+    """The samples that layers can be fitted to; None where there are none, which the result says of each."""
+    reason = no_samples(context.calibration)
+    if reason is None:
+        return context.calibration
+    result.layers |= {layer.weight.label: Skipped(reason) for layer in layers}
+    return None
 
 
 def cannot_be_fitted(weight: Weight) -> str | None:

@@ -23,7 +23,7 @@ from graphshrink.passes._frequency_fit import Form, Forms, Wish, forms, plain_si
 from graphshrink.passes._layer_moments import layer_moments
 from graphshrink.passes._layer_plan import Plan
 from graphshrink.passes._layer_states import named_states
-from graphshrink.passes._layerwise import attempted, cannot_be_fitted, no_samples, planned, put
+from graphshrink.passes._layerwise import attempted, cannot_be_fitted, planned, put, to_fit_to
 from graphshrink.passes._weight_sharing_fit import task
 from graphshrink.passes._weight_sharing_grouping import Grouping
 from graphshrink.passing.base import Context, Pass, PassResult, Skipped
@@ -85,10 +85,8 @@ class FrequencyPacking(Pass):
     def run(self, graph: Graph, context: Context) -> PassResult:
         """Pack every layer that can be fitted, in the order in which they run."""
         layers, result = context.layers(graph, self)
-        calibration = context.calibration
-        reason = no_samples(calibration)
-        if calibration is None or reason is not None:
-            result.layers |= {layer.weight.label: Skipped(str(reason)) for layer in layers}
+        calibration = to_fit_to(context, layers, result)
+        if calibration is None:
             return result
         with named_states(graph):
             todo = [one for one in planned(self, graph, layers, context, result) if _fits(one[0], calibration, result)]

@@ -19,7 +19,7 @@ from graphshrink.ops.lookup import Lookup
 from graphshrink.passes._layer_plan import Plan
 from graphshrink.passes._layer_rows import Both, collected, wanted
 from graphshrink.passes._layer_states import named_states
-from graphshrink.passes._layerwise import attempted, cannot_be_fitted, no_samples, planned, put
+from graphshrink.passes._layerwise import attempted, cannot_be_fitted, planned, put, to_fit_to
 from graphshrink.passes._net_trim_layer import Solved, solved
 from graphshrink.passes._net_trim_noise import enough
 from graphshrink.passes._net_trim_part import Sought
@@ -119,10 +119,8 @@ class NetTrim(Pass):
 
 def _run(settings: NetTrim, graph: Graph, context: Context) -> PassResult:
     layers, result = context.layers(graph, settings)
-    calibration = context.calibration
-    reason = no_samples(calibration)
-    if calibration is None or reason is not None:
-        result.layers |= {layer.weight.label: Skipped(str(reason)) for layer in layers}
+    calibration = to_fit_to(context, layers, result)
+    if calibration is None:
         return result
     with named_states(graph):
         _Run(settings, graph, context, calibration, result).solve(planned(settings, graph, layers, context, result))

@@ -20,7 +20,7 @@ from graphshrink.ops.lookup import Lookup
 from graphshrink.passes._layer_importance import IMPORTANCES, importances
 from graphshrink.passes._layer_plan import Plan
 from graphshrink.passes._layer_states import named_states
-from graphshrink.passes._layerwise import attempted, cannot_be_fitted, no_samples, planned, put
+from graphshrink.passes._layerwise import attempted, cannot_be_fitted, planned, put, to_fit_to
 from graphshrink.passes._sparsify_problem import Answer, problem
 from graphshrink.passes._sparsify_ranking import Wish, settled
 from graphshrink.passing.base import Context, Pass, PassResult, Skipped
@@ -138,10 +138,8 @@ def _numbers(pattern: re.Pattern[str], text: str) -> tuple[int, int] | None:
 
 def _run(settings: Sparsify, graph: Graph, context: Context) -> PassResult:
     layers, result = context.layers(graph, settings)
-    calibration = context.calibration
-    reason = no_samples(calibration)
-    if calibration is None or reason is not None:
-        result.layers |= {layer.weight.label: Skipped(str(reason)) for layer in layers}
+    calibration = to_fit_to(context, layers, result)
+    if calibration is None:
         return result
     with named_states(graph):
         todo = [one for one in planned(settings, graph, layers, context, result) if _divides(*one, calibration, result)]

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from graphshrink.ir.tensor import SparseTensor, Tensor
-from graphshrink.ir.types import Metadata, Type
+from graphshrink.ir.types import Array, Metadata, Type
 
 if TYPE_CHECKING:  # graphs hold operators, and operators graphs
     from graphshrink.ir.graph import Graph
@@ -135,6 +135,11 @@ class Operator:
         if attribute is None or attribute.type is not AttributeType.INTS:
             return None
         return cast("tuple[int, ...] | None", attribute.value)  # None: an attribute of the function around it
+
+    def integers_or(self, name: str, given: Array | None) -> tuple[int, ...] | None:
+        """Numbers that older operators have as an attribute and newer ones as an input, whose value is `given`."""
+        found = self.integers(name)
+        return found if found is not None or given is None else tuple(int(number) for number in given.reshape(-1))
 
     def with_attribute(self, attribute: Attribute) -> "Operator":
         """The same operator with one attribute set; the order of the others stays."""

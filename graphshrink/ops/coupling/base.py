@@ -180,11 +180,7 @@ class Site:
 
     def integers(self, attribute: str, index: int) -> tuple[int, ...] | None:
         """Numbers that older operators have as an attribute and newer ones as an input; None if they are not known."""
-        given = self.operator.integers(attribute)
-        if given is not None:
-            return given
-        value = self.constant(index)
-        return None if value is None else tuple(int(i) for i in value.reshape(-1))
+        return self.operator.integers_or(attribute, self.constant(index))
 
     def hold_all(self, links: Links, reason: str) -> None:
         """Nothing of the operator's inputs and outputs can be removed."""

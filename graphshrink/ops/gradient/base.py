@@ -128,11 +128,7 @@ class Node:
 
     def integers(self, attribute: str, index: int) -> tuple[int, ...] | None:
         """Numbers that older operators have as an attribute and newer ones as an input; None if they are not known."""
-        given = self.operator.integers(attribute)
-        if given is not None:
-            return given
-        value = self.constant(index)
-        return None if value is None else tuple(int(i) for i in value.reshape(-1))
+        return self.operator.integers_or(attribute, self.constant(index))
 
     def constant(self, index: int) -> Array | None:
         """An input that does not depend on the graph's inputs and is small."""
