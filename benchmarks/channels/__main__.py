@@ -27,8 +27,8 @@ from typing import Any, Final, TypeAlias
 
 from benchmarks.channels import accuracy, coverage, grouping, latency, peers, picture
 from benchmarks.channels.models import MODELS
-from benchmarks.channels.rows import merged
 from benchmarks.measuring import ROOT, Request, request
+from benchmarks.rows import merged
 
 Rows: TypeAlias = list[dict[str, Any]]
 

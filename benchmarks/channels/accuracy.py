@@ -14,10 +14,10 @@ import numpy as np
 
 import graphshrink
 from benchmarks.channels.coverage import costs
-from benchmarks.channels.rows import measured
 from benchmarks.corpus.base import Score, compare, score
 from benchmarks.corpus.tasks import TASKS, task_named
 from benchmarks.measuring import Limits, Request, table
+from benchmarks.rows import measured
 from graphshrink.calibration.engine import Calibration
 from graphshrink.calibration.samples import held
 from graphshrink.ir.types import Feeds

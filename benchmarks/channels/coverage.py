@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.channels.models import MODELS
-from benchmarks.channels.rows import measured
 from benchmarks.measuring import Request, table
+from benchmarks.rows import measured
 from graphshrink.calibration.engine import Calibration
 from graphshrink.calibration.samples import held
 from graphshrink.errors import GraphshrinkError, JudgeError

@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.channels.rows import measured
 from benchmarks.measuring import Request, table
+from benchmarks.rows import measured
 from graphshrink.calibration.engine import Calibration
 from graphshrink.calibration.samples import held
 from graphshrink.onnx_io.load import load

@@ -14,9 +14,9 @@ import numpy as np
 
 from benchmarks.channels.coverage import costs, why_invalid
 from benchmarks.channels.models import MODELS
-from benchmarks.channels.rows import measured
 from benchmarks.channels.torch_pruning import pruned
 from benchmarks.measuring import Limits, Request, table
+from benchmarks.rows import measured
 from benchmarks.tools.base import version_of
 from benchmarks.tools.onnx_simplifier import pruning
 from graphshrink.calibration.engine import Calibration

@@ -6,15 +6,14 @@ the coding gain of each basis. Bars: `auto` is never larger, and 10 % smaller on
 """
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.frontier.store import reason
-from benchmarks.measuring import Limits, Request, request, table, watch
+from benchmarks.measuring import Limits, Request, request, table
 from benchmarks.net_trim.inputs import SOURCES
 from benchmarks.net_trim.trimming import Bench
+from benchmarks.rows import measured
 from graphshrink.encodings import Storage, encode_graph
 from graphshrink.errors import GraphshrinkError
 from graphshrink.ir.graph import Graph
@@ -68,13 +67,7 @@ def _row(name: str, target: float, short: bool) -> dict[str, Any]:
     except (FetchError, GraphshrinkError) as e:
         return {"failure": str(e)}
     counts = (_SHORT, _SHORT) if short else (_FIT, _HELD_OUT)
-    arguments = json.dumps({"name": name, "target": target, "fit": counts[0], "held_out": counts[1]})
-    here = f"{__package__}.__main__"
-    watched = watch([sys.executable, "-m", "benchmarks.measuring", here, compare.__name__, arguments], _LIMITS)
-    if watched.code != 0 or watched.late:
-        return {"failure": reason(watched, _LIMITS)}
-    found: dict[str, Any] = json.loads(watched.output.splitlines()[-1])
-    return found
+    return measured(compare, _LIMITS, name=name, target=target, fit=counts[0], held_out=counts[1])
 
 
 _HEADER: Final = (

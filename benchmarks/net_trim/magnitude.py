@@ -1,17 +1,15 @@
 """Net-Trim beside magnitude pruning at as many non-zeros of the same layers, on inputs that neither has seen."""
 
-import json
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.frontier.store import reason
-from benchmarks.measuring import Limits, Request, table, watch
+from benchmarks.measuring import Limits, Request, table
 from benchmarks.net_trim.inputs import SOURCES
 from benchmarks.net_trim.magnitude_pruning import prune
 from benchmarks.net_trim.trimming import Bench, left_alone, nonzeros
+from benchmarks.rows import measured
 from graphshrink.passes.net_trim import NetTrim
 from graphshrink.report.ledger import json_ready
 from testmodels.fetching import FetchError
@@ -74,13 +72,7 @@ def _row(name: str, density: float, short: bool) -> dict[str, Any]:
     except FetchError as e:
         return {"failure": str(e)}
     counts = (_FIT_SHORT, _HELD_OUT_SHORT) if short else (_FIT, _HELD_OUT)
-    arguments = json.dumps({"name": name, "density": density, "fit": counts[0], "held_out": counts[1]})
-    command = [sys.executable, "-m", "benchmarks.measuring", both.__module__, both.__name__, arguments]
-    watched = watch(command, _LIMITS)
-    if watched.code != 0 or watched.late:
-        return {"failure": reason(watched, _LIMITS)}
-    found: dict[str, Any] = json.loads(watched.output.splitlines()[-1])
-    return {**found, "resident_bytes": watched.main.resident}
+    return measured(both, _LIMITS, name=name, density=density, fit=counts[0], held_out=counts[1])
 
 
 _HEADER: Final = (

@@ -9,17 +9,16 @@ others stays.
 """
 
 import json
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.frontier.store import reason
-from benchmarks.measuring import Limits, Request, request, table, watch
+from benchmarks.measuring import Limits, Request, request, table
 from benchmarks.net_trim import magnitude_pruning
 from benchmarks.net_trim.inputs import SOURCES
 from benchmarks.net_trim.trimming import Bench, left_alone, nonzeros
+from benchmarks.rows import measured
 from benchmarks.sparsify import sparse_gpt
 from graphshrink.errors import GraphshrinkError
 from graphshrink.ir.graph import Graph
@@ -87,13 +86,7 @@ def _row(name: str, density: float, short: bool) -> dict[str, Any]:
     except (FetchError, GraphshrinkError) as e:
         return {"failure": str(e)}
     counts = (_FIT_SHORT, _HELD_OUT_SHORT) if short else (_FIT, _HELD_OUT)
-    arguments = json.dumps({"name": name, "density": density, "fit": counts[0], "held_out": counts[1]})
-    here = f"{__package__}.__main__"
-    watched = watch([sys.executable, "-m", "benchmarks.measuring", here, compare.__name__, arguments], _LIMITS)
-    if watched.code != 0 or watched.late:
-        return {"failure": reason(watched, _LIMITS)}
-    found: dict[str, Any] = json.loads(watched.output.splitlines()[-1])
-    return {**found, "resident_bytes": watched.main.resident}
+    return measured(compare, _LIMITS, name=name, density=density, fit=counts[0], held_out=counts[1])
 
 
 _HEADER: Final = (

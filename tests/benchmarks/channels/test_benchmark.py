@@ -14,11 +14,11 @@ from benchmarks.channels import accuracy, coverage, grouping, latency, peers
 from benchmarks.channels.__main__ import main
 from benchmarks.channels.models import MODELS
 from benchmarks.channels.picture import draw, drawable, places
-from benchmarks.channels.rows import measured, merged
 from benchmarks.channels.zoo import ZOO
 from benchmarks.channels.zoo.wheel import WHEEL
 from benchmarks.measuring import Limits, Request
 from benchmarks.net_trim.inputs import SOURCES
+from benchmarks.rows import measured, merged
 from graphshrink.calibration.engine import Calibration
 from graphshrink.calibration.samples import held
 from graphshrink.onnx_io.load import load
