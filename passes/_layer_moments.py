@@ -7,13 +7,14 @@ the matrix of the weights times the scale behind the layer, U0 are those that it
 moves. All that a solver needs of the rows is [x 1]^T [x 1] and [x 1]^T (x0 U0 + s0 - s), summed up in float64.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from graphshrink.calibration.rows import values_of
 from graphshrink.calibration.sequential import Sequential
+from graphshrink.calibration.shrinkage import Shrinkage
 from graphshrink.errors import UnfitError
 from graphshrink.ir.types import Array
 from graphshrink.ops.lookup import Lookup
@@ -33,6 +34,7 @@ class LayerMoments:
         scale: (groups, M), by which stored weights are multiplied.
         has_bias: whether the layer has a bias of its own that may move.
         rows: how many there were.
+        shrinkage: 0 to 1, how little the samples say of how inputs go together; see `Shrinkage`.
     """
 
     gram: Array
@@ -42,6 +44,30 @@ class LayerMoments:
     scale: Array
     has_bias: bool
     rows: int
+    shrinkage: float = 0.0
+
+    @property
+    def shrunk(self) -> "LayerMoments":
+        """As if a share of the rows had inputs that come and go independently, and the layer were to do as it did.
+
+        What weights are fitted to: else they rely on how inputs went together in the few samples there are.
+        """
+        if self.shrinkage == 0:
+            return self
+        count, sums, last = self.gram[:, -1, -1], self.gram[:, :-1, -1], self.cross[:, -1]
+        at = np.arange(sums.shape[1], dtype=np.intp)
+        gram, cross, kept = self.gram.copy(), self.cross.copy(), 1 - self.shrinkage
+        mean = sums / count[:, None]
+        inner = kept * (gram[:, :-1, :-1] - mean[:, :, None] * sums[:, None, :])
+        alone = np.maximum(np.diagonal(gram, axis1=1, axis2=2)[:, :-1] - mean * sums, 0.0)
+        inner[:, at, at] = alone
+        gram[:, :-1, :-1] = inner + mean[:, :, None] * sums[:, None, :]
+        apart = kept * (cross[:, :-1] - mean[:, :, None] * last[:, None, :])
+        apart += self.shrinkage * alone[:, :, None] * self.weights
+        cross[:, :-1] = apart + mean[:, :, None] * last[:, None, :]
+        middle = last**2 / count[:, None]
+        noise = self.shrinkage * np.einsum("gn,gnm->gm", alone, self.weights**2)
+        return replace(self, gram=gram, cross=cross, energy=kept * (self.energy - middle) + noise + middle)
 
     def error(self, weights: Array, moved: Array | None = None) -> Array:
         """(groups, M) sums of squared residuals with weights (groups, N, M), and the bias moved by (groups, M)."""
@@ -105,18 +131,20 @@ def layer_moments(plan: Plan, sequential: Sequential, seed: int, before: Before 
     has_bias = plan.bias is not None and len(form.channels(plan.constant)) == groups
     gram, cross = np.zeros((groups, width + 1, width + 1)), np.zeros((groups, width + 1, outputs))
     made = LayerMoments(gram, cross, np.zeros((groups, outputs)), old * scale[:, None, :], scale, has_bias, 0)
-    count = 0
+    count, shrinkage = 0, Shrinkage(groups, width, seed)
     was = plan if before is None else before.plan
     then, now = wanted(was, plan, seed)
     for both in sequential.batches(values_of(then), values_of(now)):
         sources = [(one, both.reference) for one in then] + [(one, both.current) for one in now]
         rows = {one.key: one.rows([values[name] for name in one.values]) for one, values in sources}
-        count += _add(made, collected(was, plan, rows), before)
+        found = collected(was, plan, rows)
+        count += _add(made, found, before)
+        shrinkage.add(found.now.inputs, divisible=sequential.is_stacked)
     if not count:
         raise UnfitError("it gets no rows from the samples")
     if not all(np.isfinite(part).all() for part in (made.gram, made.cross, made.energy)):
         raise UnfitError("its outputs on the samples are too large for their type")
-    return LayerMoments(made.gram, made.cross, made.energy, made.weights, scale, has_bias, count)
+    return replace(made, rows=count, shrinkage=shrinkage.intensity)
 
 
 def _add(made: LayerMoments, rows: Both, before: Before | None) -> int:

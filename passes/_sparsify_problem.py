@@ -133,8 +133,10 @@ def damped(moments: LayerMoments, damping: float) -> Quadratic:
     """A layer's error with its bias at its best, and  damping * mean energy of inputs * ||U - U0||^2  added to it.
 
     That is what noise on all inputs would add, if the layer were to do as before in spite of it. Weights of inputs that
-    never change, or are never there, are worth nothing.
+    never change, or are never there, are worth nothing. Moments are shrunk as far as samples differ; not with a damping
+    of 0, which asks for plain least squares.
     """
+    moments = moments.shrunk if damping else moments
     gram, cross, energy = moments.gram[:, :-1, :-1], moments.cross[:, :-1], moments.energy
     whole = np.diagonal(gram, axis1=1, axis2=2)
     if moments.has_bias:

@@ -81,7 +81,7 @@ def task(
     if (ids != of[..., None]).any():
         return "weights of an output have several codebooks"
     kept = grouping.array(kept_in(grouping.rows(array)), array.shape)
-    gram, cross = _centred(moments)
+    gram, cross = _centred(moments.shrunk)
     mean = np.trace(gram, axis1=1, axis2=2) / width
     added = max(_LEAST_DAMPING, damping * width / moments.rows) * np.where(mean > 0, mean, 1.0)
     damped = gram + added[:, None, None] * np.eye(width)

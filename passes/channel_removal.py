@@ -73,7 +73,8 @@ class ChannelRemoval(Pass):
         repair: whether the weights that are left are fitted once more.
         multiple: channels that are left divide by it; 0 for what suits each group: with convolutions the
             largest of 16, 8 and 4 of which it has four; without, 8 in groups of 64 and more, 4 from 32 on, else 1.
-        damping: added to the diagonal of each layer's Gram matrix, relative to its mean, 0 to 1.
+        damping: added to the diagonal of each layer's Gram matrix, relative to its mean, 0 to 1; with 0 the fit is
+            plain least squares.
     """
 
     name: ClassVar[str] = "channel-removal"

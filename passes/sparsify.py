@@ -70,7 +70,8 @@ class Sparsify(Pass):
         block: inputs x outputs that go as a whole, such as "8x1".
         mode: "sequential" for the inputs that the layers before now give, or "independent" for those of the original.
         refit: whether the weights that are left are fitted once more; obs always does so.
-        damping: added to the diagonal of each layer's Gram matrix, relative to its mean, 0 to 1.
+        damping: added to the diagonal of each layer's Gram matrix, relative to its mean, 0 to 1; with 0 the fit is
+            plain least squares.
         importance: of the outputs of a layer: "gradient", by how much the model's outputs depend on them, or "uniform".
     """
 

@@ -51,9 +51,11 @@ TOOLS: Final = (
         "graphshrink, text out, weights pruned, shared and fitted, stored as streams",
         shrink,
         (
-            _fitted(1, 4, "entropy"),
-            _fitted(1, 3, "entropy"),
-            *(_fitted(density, bits, "kmeans") for density, bits in ((0.5, 4), (0.5, 3), (0.3, 3), (0.15, 3))),
+            *(_fitted(1, bits, "entropy") for bits in (5, 4, 3)),
+            *(
+                _fitted(density, bits, "kmeans")
+                for density, bits in ((0.5, 4), (0.5, 3), (0.3, 3), (0.15, 3), (0.1, 3))
+            ),
         ),
         calibrated=True,
         packages=("graphshrink",),

@@ -111,6 +111,11 @@ class Sequential:
         return sample.rows()
 
     @property
+    def is_stacked(self) -> bool:
+        """Whether batches may hold several samples."""
+        return self._batches.most > 1
+
+    @property
     def forward_passes(self) -> float:
         """Operators that were run so far, as a multiple of those of the reference."""
         return (self._reference.operators_run + self._current.operators_run) / max(1, self._operators)

@@ -148,3 +148,25 @@ def test_outputs_that_overflow(runtime: Runtime) -> None:
         info.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
     with np.errstate(over="ignore"), pytest.raises(UnfitError, match="too large"):
         moments(load(model), "W", runtime, [{"x": np.full((1, 6), 1e200)}])
+
+
+def test_shrunk_moments_are_those_of_inputs_that_come_and_go_by_themselves(runtime: Runtime) -> None:
+    (_, feeds), new = samples(40, 6), normal(6, 5, seed=8)
+    found = moments(load(chain(bias=True)), "W2", runtime, feeds, W1=new)
+    assert 0 < found.shrinkage < 1
+    shrunk, s = found.shrunk, found.shrinkage
+    mean = found.gram[0, -1, :-1] / found.rows
+    centred, after = (m.gram[0, :-1, :-1] - found.rows * np.outer(mean, mean) for m in (found, shrunk))
+    np.testing.assert_allclose(after, (1 - s) * centred + s * np.diag(np.diag(centred)), rtol=1e-9, atol=1e-9)
+    rng = np.random.default_rng(1)
+    weights = rng.standard_normal(found.weights.shape)
+    best = (found.cross[:, -1] - found.gram[:, -1, :-1] @ weights[0]) / found.rows
+    apart = np.diag(centred) @ (weights - found.weights)[0] ** 2
+    expected = (1 - s) * found.error(weights, best) + s * apart
+    np.testing.assert_allclose(shrunk.error(weights, best), expected, rtol=1e-8)
+
+
+def test_moments_of_one_sample_stay_as_they_are(runtime: Runtime) -> None:
+    found = moments(load(chain(bias=True)), "W2", runtime, samples(1, 6)[1])
+    assert found.shrinkage == 0
+    assert found.shrunk is found
