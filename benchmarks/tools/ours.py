@@ -30,7 +30,7 @@ def _fitted(density: float, bits: int, codebook: str) -> Setting:
     """No error is too large: the score on development items alone decides which setting counts."""
     thinned = f"sparsify{{density={density:g}}}, " if density < 1 else ""
     shared = f"weight-sharing{{bits={bits}, codebook={codebook}, assignment=compensated}}"
-    return {"passes": f"strip, {thinned}{shared}", "max_error": 1.0, "encoding": "small"}
+    return {"passes": f"strip, fold, {thinned}{shared}", "max_error": 1.0, "encoding": "small"}
 
 
 TOOLS: Final = (
@@ -48,7 +48,7 @@ TOOLS: Final = (
     ),
     Tool(
         "graphshrink-fitted",
-        "graphshrink, text out, weights pruned, shared and fitted, stored as streams",
+        "graphshrink, text out, scales folded, weights pruned, shared and fitted, stored as streams",
         shrink,
         (
             *(_fitted(1, bits, "entropy") for bits in (5, 4, 3)),

@@ -16,6 +16,7 @@ from google.protobuf.message import EncodeError
 from graphshrink.errors import GraphshrinkError, ModelError
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.tensor import StringData, Tensor
+from graphshrink.ir.weight import constants
 from graphshrink.onnx_io.external import DataWriter, Placement, flush_folders, flush_to_disk
 from graphshrink.onnx_io.fields import keep_in_place
 from graphshrink.onnx_io.to_proto import write_model
@@ -34,6 +35,12 @@ def emit(graph: Graph) -> onnx.ModelProto:
 def text_bytes(graph: Graph) -> int:
     """Bytes of the model's file without the elements of large tensors, which need not be read for it."""
     return write_model(graph, lambda tensor: () if tensor.nbytes >= _SMALL else keep_in_place(tensor)).ByteSize()
+
+
+def plain_bytes(graph: Graph) -> int:
+    """About the bytes of the model's file, weights stored plainly."""
+    large = (tensor.nbytes for _, scope in graph.scopes() for _, tensor in constants(scope) if tensor.nbytes >= _SMALL)
+    return text_bytes(graph) + sum(large)
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ All of it is one number times the output and something added, for each channel. 
 the graph being changed: weights `scale * w` in, and back out divided by the scale.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
@@ -71,25 +71,36 @@ def following(graph: Graph, layer: Affine, dynamic: Collection[int] | None = Non
         layer: the layer.
         dynamic: the operators that depend on the graph's inputs, where they are known already.
     """
-    form = layer.form
     dynamic = dynamic_operators(graph) if dynamic is None else dynamic
-    one = np.ones(form.width)
+    found = beginning(graph, layer)
+    for _, further in steps(graph, layer.form, found):
+        if not all(_is_seen(graph, term.name, dynamic) for term in further.skips):
+            break
+        found = further
+    flat = _activation(graph, found.end) if found.end else None
+    return found if flat is None else replace(found, activation=flat[0], saturation=flat[1])
+
+
+def beginning(graph: Graph, layer: Affine) -> Following:
+    """The output of a layer, with what its operator adds by itself."""
+    one = np.ones(layer.form.width)
     found = Following(layer.output, one)
-    if not layer.output:  # what becomes of it within its operator is not followed
+    if layer.added is None or not layer.output:
         return found
-    if layer.added is not None:
-        found = found.plus(graph, form, layer.added.name, one * layer.added.factor)
-    while True:
-        flat = _activation(graph, found.end)
-        if flat is not None:
-            return replace(found, activation=flat[0], saturation=flat[1])
+    return found.plus(graph, layer.form, layer.added.name, one * layer.added.factor)
+
+
+def steps(graph: Graph, form: Form, found: Following) -> Iterator[tuple[int, Following]]:
+    """The operators behind a layer, up to its activation, each with what z is behind it."""
+    while found.end and _activation(graph, found.end) is None:  # what becomes of it within an operator is not followed
         number = _only_user(graph, found.end)
         step = _STEPS.get(graph.operator(number).op_type) if number is not None else None
         if number is None or step is None or graph.operator(number).kind[0] != "":
-            return found
+            return
         further = step(graph, form, graph.operator(number), found)
-        if further is None or not all(_is_seen(graph, term.name, dynamic) for term in further.skips):
-            return found
+        if further is None:
+            return
+        yield number, further
         found = further
 
 

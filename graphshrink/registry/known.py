@@ -19,6 +19,7 @@ from graphshrink.encodings import Encoding
 from graphshrink.errors import GraphshrinkError, UsageError
 from graphshrink.escaping import safe
 from graphshrink.passes.channel_removal import ChannelRemoval
+from graphshrink.passes.fold import Fold
 from graphshrink.passes.frequency_packing import FrequencyPacking
 from graphshrink.passes.net_trim import NetTrim
 from graphshrink.passes.pack import Pack
@@ -36,6 +37,7 @@ PASSES: Final[tuple[type[Pass], ...]] = (
     FrequencyPacking,
     ChannelRemoval,
     Strip,
+    Fold,
     Pack,
 )
 """Every built-in pass. A new one is one file in passes/ and one line here."""
