@@ -26,11 +26,11 @@ def _sharing(bits: int, max_error: float) -> Setting:
     return {"passes": f"strip, weight-sharing{{bits={bits}}}", "max_error": max_error}
 
 
-def _fitted(density: float, bits: int, codebook: str) -> Setting:
-    """No error is too large: the score on development items alone decides which setting counts."""
+def _fitted(sharing: str, max_error: float = 1.0, density: float = 1.0) -> Setting:
+    """Where no error is too large, the score on development items alone decides whether a setting counts."""
     thinned = f"sparsify{{density={density:g}}}, " if density < 1 else ""
-    shared = f"weight-sharing{{bits={bits}, codebook={codebook}, assignment=compensated}}"
-    return {"passes": f"strip, fold, {thinned}{shared}", "max_error": 1.0, "encoding": "small"}
+    shared = f"weight-sharing{{{sharing}, assignment=compensated}}"
+    return {"passes": f"strip, fold, {thinned}{shared}", "max_error": max_error, "encoding": "small"}
 
 
 TOOLS: Final = (
@@ -51,11 +51,8 @@ TOOLS: Final = (
         "graphshrink, text out, scales folded, weights pruned, shared and fitted, stored as streams",
         shrink,
         (
-            *(_fitted(1, bits, "entropy") for bits in (5, 4, 3)),
-            *(
-                _fitted(density, bits, "kmeans")
-                for density, bits in ((0.5, 4), (0.5, 3), (0.3, 3), (0.15, 3), (0.1, 3))
-            ),
+            *(_fitted("bits=auto, codebook=entropy", error) for error in (0.15, 0.3, 0.45)),
+            *(_fitted(f"bits={bits}", density=density) for density, bits in ((0.5, 4), (0.3, 3), (0.15, 3))),
         ),
         calibrated=True,
         packages=("graphshrink",),
