@@ -15,7 +15,8 @@ Known = Mapping[str, tuple[Dim, ...]]
 def macs(graph: Graph, shapes: Known) -> dict[int, int]:
     """MACs of every operator of one scope that has any, by operator number.
 
-    Symbolic sizes count as 1; operators with unknown shapes are left out.
+    Symbolic sizes count as 1, and so does -1, which older exporters write for them; operators with unknown shapes are left
+    out.
     """
     found = {
         number: count
@@ -46,4 +47,4 @@ def _shapes(graph: Graph, names: tuple[str, ...], shapes: Known) -> Shapes:
 def _shape(graph: Graph, name: str, shapes: Known) -> Shape | None:
     tensor = graph.constant(name) if name else None
     dims = tensor.dims if tensor is not None else shapes.get(graph.original_name(name))
-    return None if dims is None else tuple(d if isinstance(d, int) else 1 for d in dims)
+    return None if dims is None else tuple(d if isinstance(d, int) and d >= 0 else 1 for d in dims)

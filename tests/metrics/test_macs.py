@@ -43,3 +43,9 @@ def test_operators_of_broken_models(op_type: str) -> None:
 def test_operators_without_a_rule() -> None:
     graph = load(two_layers())
     assert operator_macs(graph, Operator("Relu", ("x",), ("y",)), {"x": (1,), "y": (1,)}) is None
+
+
+def test_sizes_that_are_not_known_count_as_one() -> None:
+    """Older exporters write -1 where newer ones write a name."""
+    graph = load(two_layers(width=64))
+    assert macs(graph, {"x": (-1, 32), "h": (-1, 64)}) == {0: 32 * 64}
