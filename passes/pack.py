@@ -24,6 +24,7 @@ class Pack(Pass):
 
     name: ClassVar[str] = "pack"
     buys: ClassVar[str] = "disk"
+    on_parameters: ClassVar[bool] = True
 
     def refuses(self, weight: Weight, policy: Policy) -> str | None:
         """Weights that are empty or filled with one value; all of them where everything is to be stored plainly."""

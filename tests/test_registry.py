@@ -51,7 +51,17 @@ def with_everything(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_names_of_built_in_passes_are_frozen() -> None:
-    names = ["weight-sharing", "net-trim", "sparsify", "frequency-packing", "channel-removal", "strip", "fold", "pack"]
+    names = [
+        "weight-sharing",
+        "net-trim",
+        "sparsify",
+        "frequency-packing",
+        "channel-removal",
+        "strip",
+        "fold",
+        "half",
+        "pack",
+    ]
     assert [cls.name for cls in PASSES] == names
 
 
@@ -121,8 +131,8 @@ def test_none_asks_for_none() -> None:
         ("weight-shairng", "no pass is called 'weight-shairng'; did you mean 'weight-sharing'?"),
         (
             "zzz",
-            "no pass is called 'zzz'; there are channel-removal, everything, fold, frequency-packing, net-trim, pack, "
-            "sparsify, strip, weight-sharing, and none",
+            "no pass is called 'zzz'; there are channel-removal, everything, fold, frequency-packing, half, net-trim, "
+            "pack, sparsify, strip, weight-sharing, and none",
         ),
         ("weight-sharing{bit=4}", "weight-sharing has no option 'bit'; it has bits, granularity"),
         ("weight-sharing{name=x}", "weight-sharing has no option 'name'"),

@@ -30,7 +30,7 @@ def _fitted(sharing: str, max_error: float = 1.0, density: float = 1.0) -> Setti
     """Where no error is too large, the score on development items alone decides whether a setting counts."""
     thinned = f"sparsify{{density={density:g}}}, " if density < 1 else ""
     shared = f"weight-sharing{{{sharing}, assignment=compensated}}"
-    return {"passes": f"strip, fold, {thinned}{shared}", "max_error": max_error, "encoding": "small"}
+    return {"passes": f"strip, fold, {thinned}{shared}, half", "max_error": max_error, "encoding": "small"}
 
 
 TOOLS: Final = (
@@ -48,10 +48,10 @@ TOOLS: Final = (
     ),
     Tool(
         "graphshrink-fitted",
-        "graphshrink, text out, scales folded, weights pruned, shared and fitted, stored as streams",
+        "graphshrink, text out, scales folded, weights pruned, shared and fitted, biases halved, stored as streams",
         shrink,
         (
-            *(_fitted("bits=auto, codebook=entropy", error) for error in (0.15, 0.3, 0.45)),
+            *(_fitted("bits=auto, codebook=entropy", error) for error in (0.15, 0.3, 0.45, 0.7)),
             *(_fitted(f"bits={bits}", density=density) for density, bits in ((0.5, 4), (0.3, 3), (0.15, 3))),
         ),
         calibrated=True,

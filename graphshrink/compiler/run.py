@@ -30,7 +30,7 @@ from graphshrink.onnx_io.load import MappedPages, load
 from graphshrink.onnx_io.recheck import check_written
 from graphshrink.onnx_io.runtime import TEMPORARY, Session
 from graphshrink.onnx_io.shapes import known_shapes
-from graphshrink.ops import why_not_a_weight
+from graphshrink.ops import why_not_a_parameter
 from graphshrink.passing.base import Context, Progress
 from graphshrink.passing.final import Verification, verify_written
 from graphshrink.passing.judge import Judge, Scores
@@ -208,7 +208,7 @@ def _encode(graph: Graph, options: Options) -> tuple[Graph, list[Stored]]:
 def _may_encode(weight: Weight, options: Options) -> bool:
     if isinstance(weight.tensor.data, FilledData):  # a few bytes already
         return False
-    return why_not_a_weight(weight) is None and options.selection.refuses(weight) is None
+    return why_not_a_parameter(weight) is None and options.selection.refuses(weight) is None
 
 
 def _notes(shrunk: Graph, encoded: Graph, verification: Verification | None) -> list[str]:

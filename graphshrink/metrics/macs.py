@@ -15,8 +15,8 @@ Known = Mapping[str, tuple[Dim, ...]]
 def macs(graph: Graph, shapes: Known) -> dict[int, int]:
     """MACs of every operator of one scope that has any, by operator number.
 
-    Symbolic sizes count as 1, and so does -1, which older exporters write for them; operators with unknown shapes are left
-    out.
+    Symbolic sizes count as 1, and so does -1, which older exporters write for them; operators with unknown shapes are
+    left out.
     """
     found = {
         number: count

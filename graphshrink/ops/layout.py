@@ -1,10 +1,33 @@
 """Which constants are weights, and along which axis their output channels lie."""
 
+from collections.abc import Collection, Mapping
+from typing import Final
+
 from graphshrink.ir.operator import Operator
 from graphshrink.ir.tensor import FLOATING
 from graphshrink.ir.weight import Weight, WeightUse
 from graphshrink.ops.base import Rule
 from graphshrink.ops.table import RULES
+
+_PARAMETERS: Final[Mapping[str, Collection[int]]] = {
+    "Add": (0, 1),
+    "BatchNormalization": (1, 2, 3, 4),
+    "Conv": (2,),
+    "ConvTranspose": (2,),
+    "Div": (0, 1),
+    "GRU": (3,),
+    "Gemm": (2,),
+    "GroupNormalization": (1, 2),
+    "InstanceNormalization": (1, 2),
+    "LSTM": (3, 7),
+    "LayerNormalization": (1, 2),
+    "Mul": (0, 1),
+    "PRelu": (1,),
+    "RMSNormalization": (1,),
+    "RNN": (3,),
+    "Sub": (0, 1),
+}
+"""Inputs that runtimes take from wherever they come, once constants are folded: biases, scales, normalisation."""
 
 
 def rule_of(operator: Operator) -> Rule | None:
@@ -28,6 +51,18 @@ def why_not_a_weight(weight: Weight) -> str | None:
         if _axis_in_use(weight, use) is None:
             return f"input {use.index} of {use.operator.op_type} is no weight matrix"
     return None
+
+
+def why_not_a_parameter(weight: Weight) -> str | None:
+    """Why a constant must be stored plainly, or None if it is a weight, a bias, or a parameter of a normalisation."""
+    reason = why_not_a_weight(weight)
+    if reason is None or weight.tensor.elem_type not in FLOATING or weight.exposed is not None or not weight.uses:
+        return reason
+    return None if all(_axis_in_use(weight, use) is not None or _is_parameter(use) for use in weight.uses) else reason
+
+
+def _is_parameter(use: WeightUse) -> bool:
+    return use.operator.kind[0] == "" and use.index in _PARAMETERS.get(use.operator.op_type, ())
 
 
 def output_axis(weight: Weight) -> int | None:

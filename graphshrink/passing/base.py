@@ -14,7 +14,7 @@ from graphshrink.encodings import Policy, Storage
 from graphshrink.errors import InternalError
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.weight import Weight, weights
-from graphshrink.ops import why_not_a_weight
+from graphshrink.ops import why_not_a_parameter, why_not_a_weight
 from graphshrink.passing.rules import LayerRule, settings_for
 from graphshrink.passing.workers import Threads, Workers
 
@@ -116,6 +116,8 @@ class Pass(ABC):
     """What the pass makes smaller or faster, for users: "disk", "MACs", ..."""
     on_weights: ClassVar[bool] = True
     """Whether it works weight by weight, rather than on the graph as a whole."""
+    on_parameters: ClassVar[bool] = False
+    """Whether it also takes what stands beside weights: biases, scales, parameters of normalisations."""
     as_one: ClassVar[bool] = False
     """Whether what it does to one layer is nothing without the others, so that milder settings are for all of them."""
 
@@ -126,6 +128,11 @@ class Pass(ABC):
     def refuses(self, weight: Weight, policy: Policy) -> str | None:
         """Why this pass would leave a weight alone, as far as a look at it can tell; None if it would work on it."""
         return None
+
+    @classmethod
+    def is_for(cls, weight: Weight) -> str | None:
+        """Why a constant is none that such a pass may change; None if it is."""
+        return why_not_a_parameter(weight) if cls.on_parameters else why_not_a_weight(weight)
 
     def gentler(self) -> Self | None:
         """The same pass with a milder setting, for a layer that did too much harm; None if there is none left."""
@@ -190,7 +197,7 @@ class Context:
         result = PassResult()
         for weight in weights(graph):
             own = self.settings(settings, weight)
-            reason = why_not_a_weight(weight) or self.selection.refuses(weight)
+            reason = settings.is_for(weight) or self.selection.refuses(weight)
             if reason is None and own is not None:
                 reason = own.refuses(weight, self.policy)
             if reason is None and own is not None:

@@ -21,6 +21,7 @@ from graphshrink.escaping import safe
 from graphshrink.passes.channel_removal import ChannelRemoval
 from graphshrink.passes.fold import Fold
 from graphshrink.passes.frequency_packing import FrequencyPacking
+from graphshrink.passes.half import Half
 from graphshrink.passes.net_trim import NetTrim
 from graphshrink.passes.pack import Pack
 from graphshrink.passes.sparsify import Sparsify
@@ -38,6 +39,7 @@ PASSES: Final[tuple[type[Pass], ...]] = (
     ChannelRemoval,
     Strip,
     Fold,
+    Half,
     Pack,
 )
 """Every built-in pass. A new one is one file in passes/ and one line here."""

@@ -57,7 +57,7 @@ def inspect_model(path: Path, passes: Sequence[Pass]) -> dict[str, Any]:
 def _layer(weight: Weight, encoded: Lifted | None, shapes: Known, passes: Sequence[Pass]) -> dict[str, Any]:
     reason = why_not_a_weight(weight)
     stored = weight.tensor.nbytes if encoded is None else encoded.stored_bytes
-    refusals = {step.name: reason or step.refuses(weight, "fast") for step in passes}
+    refusals = {step.name: step.is_for(weight) or step.refuses(weight, "fast") for step in passes}
     counts = [operator_macs(use.graph, use.operator, shapes_in(use.graph, shapes)) for use in weight.uses]
     return {
         "label": weight.label,

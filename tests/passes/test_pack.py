@@ -100,7 +100,7 @@ def test_what_it_must_leave_alone() -> None:
     _, result = packed(model_of(nodes, constants, inputs, {"j": [1, 64], "z": [1, 64], "out": [64, 64]}))
     assert kinds(result.layers) == {
         "w": "codebook",
-        "bias": "input 2 of Gemm is no weight matrix",
+        "bias": NOTHING.reason,
         "out": "it is an output of its graph",
         "free": "the caller may override it (it is also an input)",
         "whole": "not of a floating type",

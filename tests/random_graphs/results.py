@@ -19,7 +19,7 @@ from graphshrink.ir.types import Array
 from graphshrink.ir.weight import weights
 from graphshrink.onnx_io.emit import emit
 from graphshrink.onnx_io.load import load
-from graphshrink.ops import why_not_a_weight
+from graphshrink.ops import why_not_a_parameter
 from graphshrink.passing.base import Context, Pass
 from graphshrink.passing.pipeline import run_passes
 from tests.runners import run
@@ -51,7 +51,7 @@ def compressed(model: onnx.ModelProto, steps: Sequence[Pass], policy: Policy) ->
     changed = {label for record in records for label in record.result.changed}
     plain = emit(graph)
     coded = graph.copy()
-    stored = encode_graph(coded, [w for w in weights(coded) if why_not_a_weight(w) is None], Storage(policy))
+    stored = encode_graph(coded, [w for w in weights(coded) if why_not_a_parameter(w) is None], Storage(policy))
     return Compressed(graph, plain, emit(coded), stored, changed)
 
 
