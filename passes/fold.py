@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
+from graphshrink.ir import edit
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.weight import Weight, weights
 from graphshrink.onnx_io.emit import plain_bytes
@@ -36,6 +37,7 @@ class Fold(Pass):
     def run(self, graph: Graph, context: Context) -> PassResult:
         """Fold in the main graph; nested graphs and functions stay."""
         size = plain_bytes(graph)
+        known = {value.name for value in graph.values()}
         gone: Counter[str] = Counter()
         for constant in _found(movable, graph, context):
             gone.update(constant.kinds)
@@ -46,6 +48,8 @@ class Fold(Pass):
             if fold(graph, layer):
                 gone.update(kinds)
                 layers += 1
+        declared = [info for name, info in graph.value_info.items() if name in graph or name not in known]
+        edit.set_value_info(graph, declared)
         left = sum(operator.is_a("BatchNormalization") for _, operator in graph.operators())
         kept = [f"{left} BatchNormalization that no layer's output alone goes to"] if left else []
         if not gone:

@@ -55,8 +55,12 @@ class Network:
 _NETWORKS: Final = {
     network.name: network
     for network in (
-        Network("lenet-300-100", 45.0, 0.25, tuple((d, f"bits={b}") for b in (2, 3) for d in (0.06, 0.07, 0.08, 0.1))),
-        Network("lenet-5", 60.0, 0.20, tuple((d, f"bits={b}") for b in (2, 3) for d in (0.04, 0.05, 0.06, 0.08))),
+        Network(
+            "lenet-300-100", 45.0, 0.25, tuple((d, f"bits={b}") for b in (2, 3) for d in (0.06, 0.07, 0.075, 0.08, 0.1))
+        ),
+        Network(
+            "lenet-5", 60.0, 0.20, tuple((d, f"bits={b}") for b in (2, 3) for d in (0.04, 0.05, 0.055, 0.06, 0.08))
+        ),
     )
 }
 
@@ -89,7 +93,7 @@ def _network(asked: Request, network: Network, digits: Digits) -> dict[str, Any]
     before = {"bytes": source.stat().st_size, **_errors(source, digits)}
     rows: list[dict[str, Any]] = []
     for density, sharing in network.settings[-1:] if asked.short else network.settings:
-        passes = f"strip, sparsify{{density={density}}}, weight-sharing{{{sharing}, {_SHARED}}}"
+        passes = f"strip, sparsify{{density={density}}}, weight-sharing{{{sharing}, {_SHARED}}}, half"
         asked.note(f"{network.name}: {passes}")
         rows.append({"density": density, "sharing": sharing, "passes": passes, **_shrunk(source, passes, digits)})
     chosen = _chosen(rows, before, network)

@@ -9,7 +9,7 @@ import numpy as np
 
 from graphshrink.ir import edit
 from graphshrink.ir.graph import CAPTURE, Graph, constant_of
-from graphshrink.ir.naming import all_names
+from graphshrink.ir.naming import all_names, fixed_names
 from graphshrink.ir.operator import Operator
 from graphshrink.ir.tensor import FilledData, T
 from graphshrink.ir.types import Array
@@ -72,9 +72,10 @@ def foldable(graph: Graph, weight: Weight) -> Foldable | None:
     found, behind = beginning(graph, layer), list[int]()
     if (is_matrix and form.channel_axis != -1) or found.skips or _is_open(graph, layer.use.operator.inputs[2:]):
         return None  # a bias of all places, or what callers may change
-    rank = 2 if form.rank is None else form.rank
+    rank = 1 if form.rank is None else form.rank  # a vector times a matrix has one axis
+    fixed = fixed_names(graph)
     for number, further in steps(graph, form, found):
-        if further.skips or not _are_vectors(graph, graph.operator(number), rank):
+        if further.skips or found.end in fixed or not _are_vectors(graph, graph.operator(number), rank):
             break
         found = further
         behind.append(number)

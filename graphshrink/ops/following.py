@@ -167,6 +167,8 @@ def _activation(graph: Graph, value: str) -> tuple[str, Saturation] | None:
 
 # ---- steps on the way
 
+_INFERENCE_SINCE: Final = 7  # opset: before, BatchNormalization trains by default
+
 _Step = Callable[[Graph, Form, Operator, Following], Following | None]
 
 
@@ -199,6 +201,8 @@ def _divide(graph: Graph, form: Form, operator: Operator, before: Following) -> 
 def _normalize(graph: Graph, form: Form, operator: Operator, before: Following) -> Following | None:
     """Batch normalisation in inference, which takes the second axis for the channels."""
     if form.rank is None or form.channel_axis != 1 - form.rank or operator.inputs[0] != before.end:
+        return None
+    if graph.opset < _INFERENCE_SINCE:
         return None
     if operator.integer("training_mode", 0) or operator.integer("spatial", 1) != 1 or any(operator.outputs[1:]):
         return None

@@ -199,6 +199,15 @@ def test_a_second_time_there_is_nothing_to_do() -> None:
     assert again.kept == ["all operators: none behind a layer or a constant could go"]
 
 
+def test_declarations_go_with_what_they_declare() -> None:
+    model = conv([norm("c", "n"), node("Relu", ["n"], ["y"])], NORMAL)
+    model.graph.value_info.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 6, 4, 4]) for name in ("c", "n")
+    )
+    graph, _ = folded(model)
+    assert list(graph.value_info) == ["n"]
+
+
 # ---- what stays
 
 
@@ -218,6 +227,21 @@ def more_axes() -> onnx.ModelProto:
     nodes = [node("Gemm", ["x", "W"], ["g"]), node("Mul", ["g", "m"], ["y"])]
     held = {"W": normal(5, 6), "m": normal(1, 1, 6)}
     return model_of(nodes, held, {"x": [2, 5]}, {"y": [1, 2, 6]})
+
+
+def more_axes_than_a_vector() -> onnx.ModelProto:
+    nodes = [node("MatMul", ["x", "W"], ["p"]), node("Mul", ["p", "m"], ["y"])]
+    return model_of(nodes, {"W": normal(5, 6), "m": normal(1, 6)}, {"x": [5]}, {"y": [1, 6]})
+
+
+def annotated() -> onnx.ModelProto:
+    model = conv([norm()], NORMAL)
+    model.graph.quantization_annotation.add(tensor_name="c")
+    return model
+
+
+def trains_by_default() -> onnx.ModelProto:
+    return conv([norm(consumed_inputs=[0, 0, 0, 1, 1], is_test=0)], NORMAL, opset=5)
 
 
 def open_to_callers() -> onnx.ModelProto:
@@ -257,7 +281,8 @@ def output_between() -> onnx.ModelProto:
 @pytest.mark.parametrize(
     "make",
     [
-        *(used_twice, no_constant, along_another_axis, more_axes, open_to_callers, open_weight, shared_weight),
+        *(used_twice, no_constant, along_another_axis, more_axes, more_axes_than_a_vector),
+        *(annotated, trains_by_default, open_to_callers, open_weight, shared_weight),
         *(infinite, output_between),
     ],
 )

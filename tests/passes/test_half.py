@@ -97,7 +97,7 @@ def test_everything_stays_where_it_is_to_be_stored_plainly() -> None:
 
 def test_shapes_and_other_types_stay() -> None:
     nodes = [node("Reshape", ["x", "shape"], ["r"]), node("Clip", ["r", "least"], ["y"])]
-    held = {"shape": np.array([-1]), "least": np.float32(0.1).reshape(())}
+    held = {"shape": np.array([-1]), "least": np.full((), 0.1, np.float32)}
     model = model_of(nodes, held, {"x": ["n", 64]}, {"y": ["m"]})
     _, result = halved(model)
     assert said(result) == {"shape": "not of a floating type", "least": "input 1 of Clip is no weight matrix"}
