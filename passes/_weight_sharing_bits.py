@@ -12,7 +12,7 @@ from graphshrink.passes._weight_sharing_grouping import Grouping
 from graphshrink.solvers.levels import allocate
 
 MOST_BITS: Final = 8
-_NEGLIGIBLE: Final = 1e-5  # of the budget: a squared error that needs no more bits
+_NEGLIGIBLE: Final = 0.01  # of a tensor's share of the budget: a squared error that needs no more bits
 
 
 class Level(NamedTuple):
@@ -30,7 +30,7 @@ class Tried(NamedTuple):
     error: float
 
 
-def curve(grouping: Grouping, least: int, streams: bool, attempt: Callable[[int], Tried], budget: float) -> list[Level]:
+def curve(grouping: Grouping, least: int, streams: bool, attempt: Callable[[int], Tried], share: float) -> list[Level]:
     """The levels of a tensor, from the least number of bits to as many as matter.
 
     Args:
@@ -38,13 +38,13 @@ def curve(grouping: Grouping, least: int, streams: bool, attempt: Callable[[int]
         least: bits.
         streams: whether codes are stored at their entropy.
         attempt: gives it so many bits.
-        budget: the sum of errors of all tensors.
+        share: of the budget, the sum of errors of all tensors, if all got the same.
     """
     levels: list[Level] = []
     for bits in range(least, MOST_BITS + 1):
         stored, error = attempt(bits)
         levels.append(Level(bits, _bytes(stored, grouping, streams), error))
-        if error <= _NEGLIGIBLE * budget:
+        if error <= _NEGLIGIBLE * share:
             break
     return levels
 

@@ -103,8 +103,8 @@ def _in_stored_unit(scale: Array, cross: Array, old: Array, damped: Array) -> tu
     return linear, np.where(dead, _LEAST_WEIGHT * squares.max(initial=0.0) or 1.0, squares)
 
 
-def fitted(task: Task, wanted: Wanted, assignment: Assignment) -> Fitted:
-    """Code a layer."""
+def fitted(task: Task, wanted: Wanted, assignment: Assignment, refit: int = _REFIT) -> Fitted:
+    """Code a layer; entries and codes are refined in turns for codebooks of up to `refit` entries."""
     rows, dtype = task.rows, task.plan.weight.tensor.array.dtype
     plain = _books(task, task.old, wanted)
     codes = _taken(task, plain, task.old)
@@ -114,7 +114,9 @@ def fitted(task: Task, wanted: Wanted, assignment: Assignment) -> Fitted:
         start = np.where(rows.kept, start, 0.0)
         own = _books(task, start, wanted)
         changed = compensated(rows, start, own.books)
-        better, moved = _improved(task, own, changed, wanted, rows.cost(start))
+        better, moved = own.books, changed
+        if own.books.entries.shape[1] <= refit:
+            better, moved = _improved(task, own, changed, wanted, rows.cost(start))
         found, best = min(
             ((plain.books, codes), (better, moved)),
             key=lambda pair: rows.cost(pair[0].values(pair[1])) + pair[0].spent(pair[1]),
@@ -174,8 +176,6 @@ def _taken(task: Task, own: _Made, values: Array) -> Codes:
 def _improved(task: Task, own: _Made, codes: Codes, wanted: Wanted, least: float) -> tuple[Books, Codes]:
     """Entries and codes in turns, as long as that gains something; `least` is the cost of free weights."""
     rows, books, dtype = task.rows, own.books, task.plan.weight.tensor.array.dtype
-    if books.entries.shape[1] > _REFIT:
-        return books, codes
     cost = math.inf
     for _ in range(_ROUNDS):
         refit = refitted(rows, books, codes, own.bases)

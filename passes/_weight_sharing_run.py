@@ -23,6 +23,7 @@ from graphshrink.passes._weight_sharing_nearest import clustered
 from graphshrink.passes._weight_sharing_pooled import pooled
 from graphshrink.passing.base import Changed, Context, Layer, Outcome, Pass, PassResult, Skipped
 
+_TRIAL_REFIT: Final = 16  # entries up to which a fit is refined to see what bits cost: beyond, it gains little
 _BOUND: Final = 0.1  # to share out where the user gives none
 _MARGIN: Final = 0.9  # of the bound is shared out, as in the manager
 _TOO_MUCH: Final = "with few bits it would harm more than it saves, under the bound"
@@ -212,7 +213,7 @@ class Run(Generic[P]):
             return chosen
         bound = _BOUND if self._context.max_error is None else self._context.max_error
         budget = (_MARGIN * bound) ** 2
-        curves = self._curves(asked, plans, budget)
+        curves = self._curves(asked, plans, budget / len(asked))
         sizes = [asked[label].layer.weight.tensor.nbytes for label in curves]
         pairs = list(zip(sizes, curves.values(), strict=True))
         shared = within(pairs, self._most_bytes) if self._most_bytes else shared_out(pairs, budget)
@@ -228,7 +229,7 @@ class Run(Generic[P]):
             if one.label not in asked or given.get(one.label) is not None
         ]
 
-    def _curves(self, asked: dict[str, Chosen[P]], plans: dict[str, Plan], budget: float) -> dict[str, list[Level]]:
+    def _curves(self, asked: dict[str, Chosen[P]], plans: dict[str, Plan], share: float) -> dict[str, list[Level]]:
         """What bits would cost each layer; those that stay as they are whatever the bits go into the result."""
         found: dict[str, list[Level] | Skipped] = {}
         seen = [plan for label, plan in plans.items() if label in asked]
@@ -240,14 +241,14 @@ class Run(Generic[P]):
                     if isinstance(problem, str):
                         self._reasons[plan.weight.label] = problem
                     else:
-                        found[plan.weight.label] = self._levels(asked[plan.weight.label], problem, budget)
+                        found[plan.weight.label] = self._levels(asked[plan.weight.label], problem, share)
         for label, one in asked.items():
             if label not in found:
-                found[label] = self._levels(one, one.grouping, budget)
+                found[label] = self._levels(one, one.grouping, share)
         self._result.layers |= {label: levels for label, levels in found.items() if isinstance(levels, Skipped)}
         return {label: levels for label in asked if not isinstance(levels := found[label], Skipped)}
 
-    def _levels(self, one: Chosen[P], problem: Task | Grouping | Skipped, budget: float) -> list[Level] | Skipped:
+    def _levels(self, one: Chosen[P], problem: Task | Grouping | Skipped, share: float) -> list[Level] | Skipped:
         """By the error of its outputs where that is known, else by that of its weights."""
         if isinstance(problem, Skipped):
             return problem
@@ -256,7 +257,7 @@ class Run(Generic[P]):
 
         def attempt(bits: int) -> Tried:
             if isinstance(problem, Task):
-                answer = fitted(problem, replace(choice.wanted, bits=bits), choice.assignment)
+                answer = fitted(problem, replace(choice.wanted, bits=bits), choice.assignment, refit=_TRIAL_REFIT)
                 return Tried(answer.stored, stricter * answer.residual**2)
             outcome, stored = _shared(one.with_bits(bits))
             error = outcome.weight_error if isinstance(outcome, Changed) else 0.0
@@ -264,7 +265,7 @@ class Run(Generic[P]):
 
         grouping = problem.grouping if isinstance(problem, Task) else problem
         least = 2 if choice.wanted.kind in ("grid", "soft") else 1
-        return curve(grouping, least, choice.wanted.streams, attempt, budget)
+        return curve(grouping, least, choice.wanted.streams, attempt, share)
 
 
 def _with_common_books(chosen: list[Chosen[P]]) -> list[Chosen[P]]:

@@ -51,7 +51,7 @@ TOOLS: Final = (
         "graphshrink, text out, scales folded, weights pruned, shared and fitted, biases halved, stored as streams",
         shrink,
         (
-            *(_fitted("bits=auto, codebook=entropy", error) for error in (0.15, 0.3, 0.45, 0.7)),
+            *(_fitted("bits=auto, codebook=entropy", error) for error in (0.2, 0.45, 0.7)),
             *(_fitted(f"bits={bits}", density=density) for density, bits in ((0.5, 4), (0.3, 3), (0.15, 3))),
         ),
         calibrated=True,
