@@ -55,8 +55,9 @@ def test_every_setting_gives_a_smaller_model_that_runs(tool: Tool, tmp_path: Pat
         tool.compress(model, out, feeds if tool.calibrated else [], setting)
         assert out.stat().st_size < model.stat().st_size, setting
         found = outputs(out)
-        # Rough: 3 bits, a bound of 0.3, and few of many random weights are among the settings; noise would give 1.
-        most = 0.9 if "sparsify" in str(setting.get("passes")) else 0.4
+        # Rough: 3 bits, a bound of 0.7, and few of many random weights are among the settings; noise would give 1.
+        gives_most = "sparsify" in str(setting.get("passes")) or setting.get("encoding") == "small"
+        most = 0.9 if gives_most else 0.4
         assert np.linalg.norm(found - expected) < most * np.linalg.norm(expected), setting
 
 
