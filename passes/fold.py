@@ -1,7 +1,7 @@
 """fold: what runtimes compute of constants when they load a model is computed now, and not stored."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -60,9 +60,8 @@ class Fold(Pass):
         )
 
 
-def _found(look: Callable[[Graph, Weight], T | None], graph: Graph, context: Context) -> list[T]:
+def _found(look: Callable[[Graph, Weight, Collection[str]], T | None], graph: Graph, context: Context) -> list[T]:
     """What can be done, of all weights; none of it stands in the way of the rest."""
-    chosen = [
-        weight for weight in weights(graph) if weight.graph is graph and context.selection.refuses(weight) is None
-    ]
-    return [found for weight in chosen if (found := look(graph, weight)) is not None]
+    here = [weight for weight in weights(graph) if weight.graph is graph]
+    stay = {weight.name for weight in here if context.selection.refuses(weight) is not None}
+    return [found for weight in here if weight.name not in stay and (found := look(graph, weight, stay)) is not None]

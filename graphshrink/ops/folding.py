@@ -54,12 +54,13 @@ class Foldable:
         return self.layer.use.operator.op_type not in _WITH_BIAS and bool(self.following.shifts)
 
 
-def foldable(graph: Graph, weight: Weight) -> Foldable | None:
+def foldable(graph: Graph, weight: Weight, stay: Collection[str] = ()) -> Foldable | None:
     """What can be folded into the layer of a weight; None if nothing can.
 
     Args:
         graph: a main graph.
         weight: of it.
+        stay: names of constants that are not to be touched.
     """
     if len(weight.uses) != 1 or weight.exposed is not None or weight.tensor.elem_type not in _TYPES:
         return None
@@ -70,12 +71,13 @@ def foldable(graph: Graph, weight: Weight) -> Foldable | None:
         return None
     form, is_matrix = layer.form, layer.use.operator.is_a("Gemm", "MatMul")
     found, behind = beginning(graph, layer), list[int]()
-    if (is_matrix and form.channel_axis != -1) or found.skips or _is_open(graph, layer.use.operator.inputs[2:]):
-        return None  # a bias of all places, or what callers may change
+    if (is_matrix and form.channel_axis != -1) or found.skips or _is_held(graph, layer.use.operator.inputs[2:], stay):
+        return None  # a bias of all places, or what is not ours to change
     rank = 1 if form.rank is None else form.rank  # a vector times a matrix has one axis
     fixed = fixed_names(graph)
     for number, further in steps(graph, form, found):
-        if further.skips or found.end in fixed or not _are_vectors(graph, graph.operator(number), rank):
+        inputs = graph.operator(number).inputs
+        if further.skips or found.end in fixed or _is_held(graph, inputs, stay) or _most_axes(graph, inputs) > rank:
             break
         found = further
         behind.append(number)
@@ -83,14 +85,15 @@ def foldable(graph: Graph, weight: Weight) -> Foldable | None:
     return made if len(made.kinds) > 0 else None
 
 
-def _are_vectors(graph: Graph, operator: Operator, rank: int) -> bool:
-    """Whether an operator's constants are nobody else's to change, and give its output no further axes."""
-    constants = [(name, tensor) for name in operator.inputs if (tensor := graph.constant(name)) is not None]
-    return not _is_open(graph, operator.inputs) and all(len(tensor.dims) <= rank for _, tensor in constants)
+def _is_held(graph: Graph, names: Collection[str], stay: Collection[str]) -> bool:
+    """Whether some of the constants among values may be changed by callers, or are not to be touched."""
+    return any(
+        name in stay or overridable(graph, name) is not None for name in names if graph.constant(name) is not None
+    )
 
 
-def _is_open(graph: Graph, names: Collection[str]) -> bool:
-    return any(overridable(graph, name) is not None for name in names if graph.constant(name) is not None)
+def _most_axes(graph: Graph, names: Collection[str]) -> int:
+    return max((len(tensor.dims) for name in names if (tensor := graph.constant(name)) is not None), default=0)
 
 
 def fold(graph: Graph, found: Foldable) -> bool:
@@ -171,9 +174,14 @@ class Movable:
         return [operator.op_type for operator in self.weight.uses[0].via]
 
 
-def movable(graph: Graph, weight: Weight) -> Movable | None:
-    """What can be moved of a constant of a main graph; None if nothing can."""
-    if len(weight.uses) != 1 or weight.exposed is not None or isinstance(weight.tensor.data, FilledData):
+def movable(graph: Graph, weight: Weight, stay: Collection[str] = ()) -> Movable | None:
+    """What can be moved of a constant of a main graph; None if nothing can, or it is to stay."""
+    if (
+        weight.name in stay
+        or len(weight.uses) != 1
+        or weight.exposed is not None
+        or isinstance(weight.tensor.data, FilledData)
+    ):
         return None
     [use] = weight.uses
     if use.graph is not graph or not use.via or not all(operator.is_a(*_MOVES) for operator in use.via):

@@ -297,7 +297,7 @@ def test_what_cannot_be_folded_stays(make: Any) -> None:
         assert result.kept[0] == "1 BatchNormalization that no layer's output alone goes to"
 
 
-@pytest.mark.parametrize("pattern", ["W", "layer", "Conv"])
+@pytest.mark.parametrize("pattern", ["W", "layer", "Conv", "gain", "BatchNormalization"])
 def test_what_is_not_selected_stays(pattern: str) -> None:
     graph, result = folded(conv([norm()], NORMAL), replace(Selection(), exclude=(pattern,)))
     assert kinds(graph) == ["Conv", "BatchNormalization"]
