@@ -3,6 +3,8 @@
 from collections.abc import Collection, Mapping
 from typing import Final
 
+import numpy as np
+
 from graphshrink.ir.operator import Operator
 from graphshrink.ir.tensor import FLOATING
 from graphshrink.ir.weight import Weight, WeightUse
@@ -54,11 +56,16 @@ def why_not_a_weight(weight: Weight) -> str | None:
 
 
 def why_not_a_parameter(weight: Weight) -> str | None:
-    """Why a constant must be stored plainly, or None if it is a weight, a bias, or a parameter of a normalisation."""
+    """Why a constant must be stored plainly, or None if it is a weight, a bias, or a parameter of a normalisation.
+
+    What is added may be a mask as well: values that are not finite stay as they are.
+    """
     reason = why_not_a_weight(weight)
     if reason is None or weight.tensor.elem_type not in FLOATING or weight.exposed is not None or not weight.uses:
         return reason
-    return None if all(_axis_in_use(weight, use) is not None or _is_parameter(use) for use in weight.uses) else reason
+    if not all(_axis_in_use(weight, use) is not None or _is_parameter(use) for use in weight.uses):
+        return reason
+    return None if np.isfinite(weight.array).all() else "holds NaN or infinity, which is stored exactly"
 
 
 def _is_parameter(use: WeightUse) -> bool:
