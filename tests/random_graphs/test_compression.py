@@ -11,6 +11,7 @@ from graphshrink.encodings.base import FUNCTIONS
 from graphshrink.ir.compare import difference
 from graphshrink.onnx_io.emit import emit
 from graphshrink.onnx_io.load import load
+from graphshrink.registry import PASSES
 from tests.random_graphs.models import Drawn, random_models
 from tests.random_graphs.results import (
     Compressed,
@@ -22,7 +23,7 @@ from tests.random_graphs.results import (
     interface,
     not_finite,
 )
-from tests.random_graphs.steps import DRAWN, Steps, some_steps
+from tests.random_graphs.steps import Steps, some_steps
 from tests.runners import OPTIMISED, run_all
 
 EXAMPLES: Final = max(300, settings().max_examples)
@@ -43,7 +44,7 @@ def test_models_keep_their_promises() -> None:
 
     promises()
     print(f"\n{dict(seen)}")
-    assert {cls.name for cls in DRAWN} <= seen.keys()
+    assert {cls.name for cls in PASSES} <= seen.keys()
     if settings().max_examples >= _MANY:
         assert {encoding.name for encoding in ENCODINGS} | {"shared"} <= seen.keys()
 
