@@ -29,8 +29,8 @@ class Half(Pass):
 
     1. What is computed stays float32: operators, inputs and outputs are those they were.
     2. Each tensor takes the type that is closer to it; bfloat16 from opset 13 on.
-    3. Meant for what other passes leave alone, biases above all, and so for the end of a pipeline.
-       Tensors with few values already stay: a codebook takes fewer bytes.
+    3. Meant for what other passes leave alone, biases and parameters of normalisations, and so for the end of a
+       pipeline. Tensors with few values already stay: a codebook takes fewer bytes.
 
     Attributes:
         most: elements of the largest tensors that are rounded; 0 for all.

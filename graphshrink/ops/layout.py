@@ -1,5 +1,6 @@
 """Which constants are weights, and along which axis their output channels lie."""
 
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import numpy as np
@@ -10,11 +11,25 @@ from graphshrink.ir.weight import Weight, WeightUse
 from graphshrink.ops.base import Rule
 from graphshrink.ops.table import RULES
 
-_BIASES: Final = ("Conv", "ConvTranspose", "Gemm")
-"""Operators whose third input runtimes take from wherever it comes, once constants are folded.
-
-Other parameters stay plain: ONNX Runtime 1.32 was seen to crash on a model whose scales and shifts were computed.
-"""
+_PARAMETERS: Final[Mapping[str, Collection[int]]] = {
+    "Add": (0, 1),
+    "BatchNormalization": (1, 2, 3, 4),
+    "Conv": (2,),
+    "ConvTranspose": (2,),
+    "Div": (0, 1),
+    "GRU": (3,),
+    "Gemm": (2,),
+    "GroupNormalization": (1, 2),
+    "InstanceNormalization": (1, 2),
+    "LSTM": (3, 7),
+    "LayerNormalization": (1, 2),
+    "Mul": (0, 1),
+    "PRelu": (1,),
+    "RMSNormalization": (1,),
+    "RNN": (3,),
+    "Sub": (0, 1),
+}
+"""Inputs that runtimes take from wherever they come, once constants are folded: biases, scales, normalisation."""
 
 
 def rule_of(operator: Operator) -> Rule | None:
@@ -41,7 +56,10 @@ def why_not_a_weight(weight: Weight) -> str | None:
 
 
 def why_not_a_parameter(weight: Weight) -> str | None:
-    """Why a constant must be stored plainly, or None if it is a weight, or the bias of a layer, and finite."""
+    """Why a constant must be stored plainly, or None if it is a weight, a bias, or a parameter of a normalisation.
+
+    What is added may be a mask as well: values that are not finite stay as they are.
+    """
     reason = why_not_a_weight(weight)
     if reason is None or weight.tensor.elem_type not in FLOATING or weight.exposed is not None or not weight.uses:
         return reason
@@ -51,8 +69,7 @@ def why_not_a_parameter(weight: Weight) -> str | None:
 
 
 def _is_parameter(use: WeightUse) -> bool:
-    in_main_graph = use.graph.header is not None
-    return in_main_graph and not use.via and use.operator.is_a(*_BIASES) and use.index == 2
+    return use.operator.kind[0] == "" and use.index in _PARAMETERS.get(use.operator.op_type, ())
 
 
 def output_axis(weight: Weight) -> int | None:

@@ -117,7 +117,7 @@ class Pass(ABC):
     on_weights: ClassVar[bool] = True
     """Whether it works weight by weight, rather than on the graph as a whole."""
     on_parameters: ClassVar[bool] = False
-    """Whether it also takes the biases that stand beside weights."""
+    """Whether it also takes what stands beside weights: biases, scales, parameters of normalisations."""
     as_one: ClassVar[bool] = False
     """Whether what it does to one layer is nothing without the others, so that milder settings are for all of them."""
 
