@@ -130,6 +130,8 @@ class ChannelRemoval(Pass):
             reason = context.selection.refuses(weight)
             if reason is None and context.settings(self, weight) is None:
                 reason = "a layer rule says so"
+            if reason is None and not np.isfinite(weight.array).all():
+                reason = "holds NaN or infinity, which no norm ranks"
             if reason is not None:
                 frozen[weight.name] = reason
         return frozen

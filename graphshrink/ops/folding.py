@@ -114,7 +114,7 @@ def fold(graph: Graph, found: Foldable) -> bool:
         return False
     operators = [use.operator, *map(graph.operator, found.behind)]
     name = None if bias is None else _held(graph, bias, found)
-    edit.set_constant(graph, found.weight.name, found.weight.tensor.with_array(stored))
+    _set(graph, found.weight.name, stored)
     _rewired(graph, found, name)
     drop_unused(graph, {name for operator in operators for name in operator.inputs})
     return True
@@ -128,16 +128,31 @@ def _held(graph: Graph, bias: Array, found: Foldable) -> str:
     for name, _ in found.following.shifts:
         producer = graph.producer(name)
         is_ours = all(use.operator in numbers and use.input != CAPTURE for use in graph.uses(name))
-        is_seen = any(info.name == name for info in graph.outputs)
-        if is_ours and not is_seen and (producer is None or order[producer] < first):
-            tensor = graph.constant(name)
-            assert tensor is not None
-            edit.set_constant(graph, name, tensor.with_array(bias))
+        if is_ours and _may_hold(graph, name, bias.shape) and (producer is None or order[producer] < first):
+            _set(graph, name, bias)
             return name
     taken = all_names(graph)
     name = next(name for number in itertools.count() if (name := f"bias_{number}") not in taken)
     add_constant(graph, bias, name)
     return name
+
+
+def _may_hold(graph: Graph, name: str, dims: tuple[int, ...]) -> bool:
+    """Whether a constant may get another shape: what is declared for callers to see stays as it is."""
+    if any(info.name == name for info in graph.outputs):
+        return False
+    tensor = graph.constant(name)
+    is_input = any(info.name == name for info in graph.inputs)  # below IR version 4 all initializers are
+    return tensor is not None and (tensor.dims == dims or not is_input)
+
+
+def _set(graph: Graph, name: str, array: Array) -> None:
+    """Give a constant other elements, and if need be another shape, which is declared nowhere then."""
+    tensor = graph.constant(name)
+    assert tensor is not None
+    edit.set_constant(graph, name, tensor.with_array(array))
+    if tensor.dims != array.shape:
+        edit.set_value_info(graph, [info for info in graph.value_info.values() if info.name != name])
 
 
 def _rewired(graph: Graph, found: Foldable, bias: str | None) -> None:
@@ -189,15 +204,15 @@ def movable(graph: Graph, weight: Weight, stay: Collection[str] = ()) -> Movable
     way = moved(weight, use)
     between = [graph.producer(operator.outputs[0]) for operator in use.via if operator.outputs[0] in graph]
     known = tuple(number for number in between if number is not None)
-    return (
-        None if isinstance(way, str) or len(known) < len(use.via) else Movable(weight, way.forth(weight.array), known)
-    )
+    if isinstance(way, str) or len(known) < len(use.via) or not _may_hold(graph, weight.name, way.seen):
+        return None
+    return Movable(weight, way.forth(weight.array), known)
 
 
 def move(graph: Graph, found: Movable) -> None:
     """Store a constant as its user sees it."""
     weight, [use] = found.weight, found.weight.uses
-    edit.set_constant(graph, weight.name, weight.tensor.with_array(found.seen))
+    _set(graph, weight.name, found.seen)
     inputs = [weight.name if index == use.index else name for index, name in enumerate(use.operator.inputs)]
     edit.replace_operator(graph, use.number, replace(use.operator, inputs=tuple(inputs)))
     edit.remove_operators(graph, found.between)

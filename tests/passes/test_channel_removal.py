@@ -11,8 +11,10 @@ from onnx import TensorProto, helper
 
 import graphshrink
 from graphshrink.errors import UsageError
+from graphshrink.ir import edit
 from graphshrink.ir.check import check
 from graphshrink.ir.graph import Graph
+from graphshrink.ir.tensor import tensor_of
 from graphshrink.ir.types import Array, Feeds
 from graphshrink.ir.weight import weights
 from graphshrink.onnx_io.emit import emit
@@ -229,6 +231,22 @@ def test_a_layer_rule_keeps_a_weight(runtime: Runtime) -> None:
     graph, result = removed(images(), ChannelRemoval(0.2), runtime, PICTURES[:20], rules=(rule,))
     assert arrays(graph)["W2"].shape == (10, 12, 3, 3)
     assert reasons(result)["W2"] == "a layer rule says so"
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_keep_their_channels(bad: float, runtime: Runtime) -> None:
+    """They cannot be ranked by norms, which made-up inputs leave as the only criterion."""
+    model = perceptron()
+    graph = load(model)
+    broken = arrays(graph)["W1"].copy()
+    broken[0, 0] = bad
+    edit.set_constant(graph, "W1", tensor_of(broken, "W1"))
+    given = context(runtime, SEEN)
+    assert given.calibration is not None
+    given.calibration.random = True
+    result = ChannelRemoval(0.3).run(graph, given)
+    np.testing.assert_array_equal(arrays(graph)["W1"], broken)
+    assert reasons(result)["W1"] == "holds NaN or infinity, which no norm ranks"
 
 
 def test_nothing_is_known_without_running_the_model() -> None:

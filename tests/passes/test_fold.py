@@ -208,6 +208,38 @@ def test_declarations_go_with_what_they_declare() -> None:
     assert list(graph.value_info) == ["n"]
 
 
+def moved_model(**rest: Any) -> onnx.ModelProto:
+    """x -> Conv (W out of Squeeze) -> Add (b out of Reshape)."""
+    nodes = [
+        node("Squeeze", ["W"], ["w"], axes=[0]),
+        node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+        node("Reshape", ["b", "shape"], ["r"]),
+        node("Add", ["c", "r"], ["y"]),
+    ]
+    held = {"W": normal(1, 6, 6, 3, 3), "b": normal(6, seed=1), "shape": np.array([6, 1, 1])}
+    return model_of(nodes, held, {"x": [2, 6, 4, 4]}, {"y": [2, 6, 4, 4]}, opset=9, **rest)
+
+
+def test_shapes_that_inputs_declare_stay() -> None:
+    """Below IR version 4 every initializer is an input, whose shape callers see."""
+    model = moved_model(ir_version=3)
+    for tensor in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    graph, result = folded(model)
+    assert kinds(graph) == kinds(load(model))
+    assert not result.graph
+    graph, _ = folded(moved_model())
+    assert kinds(graph) == ["Conv"]
+
+
+def test_a_shape_that_is_declared_goes_with_it() -> None:
+    model = moved_model()
+    model.graph.value_info.append(helper.make_tensor_value_info("W", TensorProto.FLOAT, [1, 6, 6, 3, 3]))
+    graph, _ = folded(model)
+    assert "W" not in graph.value_info
+    expect_same(model, graph, (2, 6, 4, 4))
+
+
 # ---- what stays
 
 

@@ -17,6 +17,16 @@ def computed_in(maker: Maker, scope: Scope, x: str, *types: np.dtype[Any]) -> tu
     return maker.cast(scope, x, dtype), dtype
 
 
+def multiplied_in(maker: Maker, scope: Scope, x: str) -> tuple[str, np.dtype[Any]]:
+    """The value in the type of a MatMul.
+
+    ONNX Runtime 1.32 crashes while it loads a Transpose that moves the first axis beside the last, a Cast to float64
+    and a MatMul, one behind the other; so something stands between the last two.
+    """
+    name, dtype = computed_in(maker, scope, x, HALF, DOUBLE)
+    return (maker.node(scope, "Neg", [name]) if dtype == DOUBLE else name), dtype
+
+
 def back(maker: Maker, scope: Scope, name: str, dtype: np.dtype[Any], shape: Shape) -> Value:
     """A result as float32."""
     return Value(name if dtype == FLOAT else maker.cast(scope, name, FLOAT), shape)
@@ -51,7 +61,7 @@ def _bias(maker: Maker, scope: Scope, left: bool, n: int, width: int, dtype: np.
 def matmul(maker: Maker, scope: Scope, x: Value) -> Value:
     """Weights on the right of a value of any rank."""
     width = maker.width()
-    name, dtype = computed_in(maker, scope, x.name, HALF, DOUBLE)
+    name, dtype = multiplied_in(maker, scope, x.name)
     batched = len(x.shape) == 3 and maker.chance(3)
     shape = (x.shape[0], x.shape[2], width) if batched else (x.shape[-1], width)
     maker.features.add("MatMul: batch of weights" if batched else "MatMul: weight on the right")
@@ -62,7 +72,7 @@ def matmul(maker: Maker, scope: Scope, x: Value) -> Value:
 def matmul_left(maker: Maker, scope: Scope, x: Value) -> Value:
     """Weights on the left."""
     height = maker.width()
-    name, dtype = computed_in(maker, scope, x.name, HALF, DOUBLE)
+    name, dtype = multiplied_in(maker, scope, x.name)
     batch = x.shape[:-2] if maker.chance(4) else ()
     out = maker.node(scope, "MatMul", [weight(maker, scope, (*batch, height, x.shape[-2]), dtype), name])
     maker.features.add("MatMul: weight on the left")

@@ -14,6 +14,7 @@ from graphshrink.calibration.engine import Calibration
 from graphshrink.calibration.observing import observe
 from graphshrink.calibration.samples import held
 from graphshrink.encodings import Storage
+from graphshrink.errors import NotFiniteError
 from graphshrink.ir.graph import Graph
 from graphshrink.ir.types import Array
 from graphshrink.onnx_io.emit import emit
@@ -100,7 +101,11 @@ def test_the_pass_runs(runtime: Runtime) -> None:
             seen.update(changed=bool(record.result.did_anything), missed=bool(record.result.missed), models=1)
             return graph, record.result.kept
 
-        graph, kept = compressed()
+        try:
+            graph, kept = compressed()
+        except NotFiniteError:  # weights of NaN make activations of NaN, which nothing is fitted to
+            assert "not finite" in drawn.features or drawn.half  # or beyond float16
+            return
         model = emit(graph)
         assert not [line for line in kept if "(a bug)" in line]
         assert interface(model) == interface(drawn.model)
@@ -112,4 +117,4 @@ def test_the_pass_runs(runtime: Runtime) -> None:
 
     passes()
     print(f"\n{dict(seen)}")
-    assert seen["changed"] > seen["models"] / 20
+    assert seen["changed"] > seen["models"] / 40  # most are too small, or hold NaN
