@@ -7,6 +7,7 @@ from typing import ClassVar, TypeVar
 
 from graphshrink.ir import edit
 from graphshrink.ir.graph import Graph
+from graphshrink.ir.naming import fixed_names
 from graphshrink.ir.weight import Weight, weights
 from graphshrink.onnx_io.emit import plain_bytes
 from graphshrink.ops.folding import fold, foldable, movable, move
@@ -63,5 +64,5 @@ class Fold(Pass):
 def _found(look: Callable[[Graph, Weight, Collection[str]], T | None], graph: Graph, context: Context) -> list[T]:
     """What can be done, of all weights; none of it stands in the way of the rest."""
     here = [weight for weight in weights(graph) if weight.graph is graph]
-    stay = {weight.name for weight in here if context.selection.refuses(weight) is not None}
+    stay = {weight.name for weight in here if context.selection.refuses(weight) is not None} | fixed_names(graph)
     return [found for weight in here if weight.name not in stay and (found := look(graph, weight, stay)) is not None]

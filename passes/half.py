@@ -5,7 +5,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 
-from graphshrink.encodings import Policy
+from graphshrink.encodings import Policy, most_distinct
 from graphshrink.errors import UsageError
 from graphshrink.ir import edit
 from graphshrink.ir.graph import Graph
@@ -69,7 +69,7 @@ class Half(Pass):
 
 def _rounded(weight: Weight, has_bfloat16: bool) -> Outcome:
     array = weight.array
-    if np.unique(array).size <= _few(array.size):
+    if most_distinct(array, 0, 1, _few(array.size)) is not None:
         return Skipped("few distinct values already")
     types = ("float16", "bfloat16") if has_bfloat16 else ("float16",)
     with np.errstate(over="ignore"):  # what overflows is not chosen

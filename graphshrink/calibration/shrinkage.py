@@ -64,9 +64,8 @@ class Shrinkage:
         if not counts.all():
             return 0.0
         first, second = _correlations(self._sums) / counts[:, None, None, None] * counts.sum()
-        best = int(
-            np.argmin(errors(first, second) + errors(second, first))
-        )  # the strongest of those that are equally good
+        left = errors(first, second) + errors(second, first)
+        best = int(left.argmin())  # the strongest of those that are equally good
         return 0.0 if best == len(_STEPS) else min(1.0, float(_STEPS[best]) * self._part)
 
 

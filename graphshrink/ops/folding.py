@@ -9,7 +9,7 @@ import numpy as np
 
 from graphshrink.ir import edit
 from graphshrink.ir.graph import CAPTURE, Graph, constant_of
-from graphshrink.ir.naming import all_names, fixed_names
+from graphshrink.ir.naming import all_names
 from graphshrink.ir.operator import Operator
 from graphshrink.ir.tensor import FilledData, T
 from graphshrink.ir.types import Array
@@ -60,7 +60,7 @@ def foldable(graph: Graph, weight: Weight, stay: Collection[str] = ()) -> Foldab
     Args:
         graph: a main graph.
         weight: of it.
-        stay: names of constants that are not to be touched.
+        stay: names of constants that are not to be touched, and of values that something else speaks of.
     """
     if len(weight.uses) != 1 or weight.exposed is not None or weight.tensor.elem_type not in _TYPES:
         return None
@@ -74,10 +74,9 @@ def foldable(graph: Graph, weight: Weight, stay: Collection[str] = ()) -> Foldab
     if (is_matrix and form.channel_axis != -1) or found.skips or _is_held(graph, layer.use.operator.inputs[2:], stay):
         return None  # a bias of all places, or what is not ours to change
     rank = 1 if form.rank is None else form.rank  # a vector times a matrix has one axis
-    fixed = fixed_names(graph)
     for number, further in steps(graph, form, found):
         inputs = graph.operator(number).inputs
-        if further.skips or found.end in fixed or _is_held(graph, inputs, stay) or _most_axes(graph, inputs) > rank:
+        if further.skips or found.end in stay or _is_held(graph, inputs, stay) or _most_axes(graph, inputs) > rank:
             break
         found = further
         behind.append(number)
@@ -123,18 +122,21 @@ def fold(graph: Graph, found: Foldable) -> bool:
 def _held(graph: Graph, bias: Array, found: Foldable) -> str:
     """Where the new bias is: in the place of one that the layer had for itself, or in a new constant."""
     numbers = {found.layer.use.number, *found.behind}
-    order = {number: place for place, number in enumerate(graph.order)}
-    first = order[found.layer.use.number]
     for name, _ in found.following.shifts:
-        producer = graph.producer(name)
         is_ours = all(use.operator in numbers and use.input != CAPTURE for use in graph.uses(name))
-        if is_ours and _may_hold(graph, name, bias.shape) and (producer is None or order[producer] < first):
+        if is_ours and _may_hold(graph, name, bias.shape) and _comes_first(graph, name, found.layer.use.number):
             _set(graph, name, bias)
             return name
     taken = all_names(graph)
     name = next(name for number in itertools.count() if (name := f"bias_{number}") not in taken)
     add_constant(graph, bias, name)
     return name
+
+
+def _comes_first(graph: Graph, name: str, number: int) -> bool:
+    """Whether a constant stands before an operator in the file, as what the operator uses has to."""
+    producer = graph.producer(name)
+    return producer is None or graph.order.index(producer) < graph.order.index(number)
 
 
 def _may_hold(graph: Graph, name: str, dims: tuple[int, ...]) -> bool:
@@ -191,12 +193,9 @@ class Movable:
 
 def movable(graph: Graph, weight: Weight, stay: Collection[str] = ()) -> Movable | None:
     """What can be moved of a constant of a main graph; None if nothing can, or it is to stay."""
-    if (
-        weight.name in stay
-        or len(weight.uses) != 1
-        or weight.exposed is not None
-        or isinstance(weight.tensor.data, FilledData)
-    ):
+    if weight.name in stay or weight.exposed is not None or isinstance(weight.tensor.data, FilledData):
+        return None
+    if len(weight.uses) != 1:
         return None
     [use] = weight.uses
     if use.graph is not graph or not use.via or not all(operator.is_a(*_MOVES) for operator in use.via):
